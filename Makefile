@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+NODE := node_modules/.bin/node
+BUILD := build
+
+# Recursive (=) on purpose: `deps` may install the compiler in the same run.
+CLANG = $(firstword $(foreach c,clang-19 clang-14 clang,$(shell command -v $(c))))
+STRIP = $(firstword $(foreach s,$(subst clang,llvm-strip,$(notdir $(CLANG))) llvm-strip,$(shell command -v $(s))))
+BPF_ARCH = $(patsubst x86_64,x86,$(patsubst aarch64,arm64,$(shell uname -m)))
+# A BPF target has no multiarch directory of its own: asm/ comes from the host's.
+BPF_CFLAGS = -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -D__TARGET_ARCH_$(BPF_ARCH) \
+	-Ibpf -idirafter /usr/include/$(shell uname -m)-linux-gnu
+
+BPF_OBJECTS = $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c)) \
+	$(patsubst test/bpf/%.bpf.c,$(BUILD)/test/%.bpf.o,$(wildcard test/bpf/*.bpf.c))
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build objects demo test bench check format generate clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+deps: ## install what is missing: Debian or Ubuntu packages, npm packages
+	@scripts/deps.sh
+
+build: deps ## compile the BPF programs into build/
+	@$(MAKE) --no-print-directory objects
+
+demo: build ## run the product on its own rig; report in out/demo/report.json (KEEP=1 leaves it running)
+	@$(NODE) test/rig/demo.ts
+
+test: build ## run every test tier this machine can (TIER=unit|packets|netns, TEST=path, GREP=title)
+	@$(NODE) scripts/run-tests.ts
+
+bench: build ## run the benchmarks; results in out/bench/results.json (BENCH=name runs one)
+	@$(NODE) test/bench/main.ts $(BENCH)
+
+check: build ## format, lint, types, import rules, licences, generated files, warnings of each compiler
+	@$(MAKE) --no-print-directory --keep-going $(CHECKS)
+
+format: deps ## rewrite the sources in the project's format
+	@node_modules/.bin/biome check --write .
+
+generate: build ## rewrite generated files: codecs from BTF, reference pages from the code
+	@$(NODE) scripts/generate-codecs.ts
+	@$(NODE) scripts/generate-docs.ts
+
+clean: ## remove what was built
+	rm -rf $(BUILD) out
+
+# --- BPF objects -------------------------------------------------------------
+
+objects: $(BPF_OBJECTS)
+	@:
+
+# llvm-strip -g removes DWARF and keeps .BTF and .BTF.ext, which the loader reads.
+define compile_bpf
+@mkdir -p $(@D)
+@echo "$(notdir $(CLANG)) $@"
+@$(CLANG) $(BPF_CFLAGS) -MD -MP -MF $(@:.o=.d) -MT $@ -c $< -o $@.tmp
+$(if $(STRIP),@$(STRIP) -g $@.tmp)
+@mv $@.tmp $@
+endef
+
+$(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c Makefile
+	$(compile_bpf)
+
+$(BUILD)/test/%.bpf.o: test/bpf/%.bpf.c Makefile
+	$(compile_bpf)
+
+-include $(BPF_OBJECTS:.o=.d)
+
+# --- checks, each on its own so that one run shows all failures ----------------
+
+CHECKS := check-format check-lint check-types check-imports check-sources check-generated check-compilers
+.PHONY: $(CHECKS)
+
+check-format:
+	@node_modules/.bin/biome check --error-on-warnings .
+
+check-lint:
+	@node_modules/.bin/oxlint --type-aware --deny-warnings
+
+check-types:
+	@node_modules/.bin/tsc --noEmit
+
+check-imports:
+	@$(NODE) scripts/check-imports.ts
+
+check-sources:
+	@$(NODE) scripts/check-sources.ts
+
+check-generated:
+	@$(NODE) scripts/generate-codecs.ts --check
+	@$(NODE) scripts/generate-docs.ts --check
+
+check-compilers:
+	@set -e; for compiler in clang-14 clang-19; do \
+		if command -v $$compiler >/dev/null; then \
+			$(MAKE) --no-print-directory objects CLANG=$$compiler BUILD=$(BUILD)/check/$$compiler; \
+		else \
+			echo "check-compilers: $$compiler is not installed, not checked"; \
+		fi; \
+	done

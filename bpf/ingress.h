@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The way of a packet that arrives, from the frame to the CPUMAP redirect. */
+#ifndef VNIC_INGRESS_H
+#define VNIC_INGRESS_H
+
+#include "flow.h"
+#include "frame.h"
+#include "parse.h"
+
+/* Reserves metadata before the frame; false if the driver gave no room. */
+static __always_inline bool vnic_put_metadata(struct xdp_md *ctx, __u32 queue, __u32 hash, __u64 rx_ns)
+{
+	struct vnic_meta *meta;
+	void *data;
+
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*meta)))
+		return false;
+	data = (void *)(long)ctx->data;
+	meta = (void *)(long)ctx->data_meta;
+	if ((void *)(meta + 1) > data)
+		return false;
+	meta->magic = VNIC_META_MAGIC;
+	meta->queue = queue;
+	meta->bucket = hash & (VNIC_BUCKETS - 1);
+	meta->rx_ns = rx_ns;
+	return true;
+}
+
+static __always_inline int vnic_redirect(struct xdp_md *ctx, const struct vnic_control *control,
+					 const struct vnic_decision *d, struct vnic_cpu_stats *stats, __u32 cpu,
+					 __u32 bytes)
+{
+	__u32 target = vnic_queue_cpu(control, d->queue);
+	struct vnic_queue_stats *cell;
+	__u64 rx_ns = 0;
+	int action;
+
+	if (unlikely(d->queue >= VNIC_MAX_QUEUES)) {
+		stats->passed++;
+		return XDP_PASS;
+	}
+	cell = vnic_get_queue_stats(cpu, d->queue);
+	if (cell) {
+		cell->steered_packets++;
+		cell->steered_bytes += bytes;
+	}
+	if (unlikely(target == VNIC_NO_CPU)) {
+		stats->passed++;
+		return XDP_PASS;
+	}
+	/* The precise clock costs more than the rest of the work: time a sample. */
+	if (!(stats->redirected & vnic_latency_sample_mask))
+		rx_ns = bpf_ktime_get_ns();
+	if (rx_ns || vnic_deliver_metadata) {
+		if (!vnic_put_metadata(ctx, d->queue, d->hash, rx_ns))
+			stats->metadata_failed++;
+	}
+	action = bpf_redirect_map(&vnic_cpus, target, XDP_PASS);
+	if (likely(action == XDP_REDIRECT))
+		stats->redirected++;
+	else
+		stats->passed++;
+	return action;
+}
+
+static __always_inline int vnic_handle_ingress(struct xdp_md *ctx)
+{
+	struct vnic_flow_key key __attribute__((aligned(8))) = {};
+	struct vnic_control *control = vnic_get_control();
+	__u32 cpu = bpf_get_smp_processor_id(), bytes, reason;
+	struct vnic_replay_frame *replay = NULL;
+	struct vnic_queue_stats *cell;
+	struct vnic_cpu_stats *stats;
+	struct vnic_decision d = {};
+	__u32 zero = 0;
+
+	stats = vnic_get_cpu_stats(cpu);
+	cell = vnic_get_queue_stats(cpu, ctx->rx_queue_index);
+	if (unlikely(!control || !stats || !cell))
+		return XDP_PASS;
+	if (vnic_replay) {
+		replay = bpf_map_lookup_elem(&vnic_replay_frame, &zero);
+		if (!replay)
+			return XDP_PASS;
+		bytes = replay->wire_bytes;
+	} else {
+		bytes = vnic_frame_bytes(ctx);
+	}
+	cell->rx_packets++;
+	cell->rx_bytes += bytes;
+
+	reason = vnic_parse((void *)(long)ctx->data, (void *)(long)ctx->data_end, bytes, &key);
+	if (unlikely(reason != VNIC_PARSED)) {
+		if (reason < VNIC_UNPARSED_REASONS)
+			stats->unparsed[reason]++;
+		return XDP_PASS;
+	}
+	stats->parsed++;
+	key.direction = VNIC_INGRESS;
+	vnic_decide(&d, &key, control, stats, 1, bytes, replay);
+	if (d.dropped) {
+		if (d.drop_reason < VNIC_DROP_REASONS)
+			stats->drops[d.drop_reason]++;
+		cell->dropped_packets++;
+		cell->dropped_bytes += bytes;
+		return XDP_DROP;
+	}
+	if (vnic_replay)
+		return XDP_PASS;
+	return vnic_redirect(ctx, control, &d, stats, cpu, bytes);
+}
+
+/* Behind a CPUMAP entry, on the target CPU. */
+static __always_inline int vnic_handle_cpu(struct xdp_md *ctx)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct vnic_cpu_stats *stats = vnic_get_cpu_stats(cpu);
+	void *data = (void *)(long)ctx->data;
+	struct vnic_meta *meta = (void *)(long)ctx->data_meta;
+
+	if (stats) {
+		stats->received++;
+		stats->received_bytes += vnic_frame_bytes(ctx);
+	}
+	if ((void *)(meta + 1) > data || meta->magic != VNIC_META_MAGIC)
+		return XDP_PASS;
+	if (meta->rx_ns)
+		vnic_record_latency(cpu, bpf_ktime_get_ns() - meta->rx_ns);
+	/* Metadata that differs keeps GRO from merging packets: take it away again. */
+	if (!vnic_deliver_metadata)
+		bpf_xdp_adjust_meta(ctx, sizeof(*meta));
+	return XDP_PASS;
+}
+
+#endif

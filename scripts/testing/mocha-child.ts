@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Runs one tier's files in one mocha run and reports each result to the parent process at once, so that a crash
+ * (tests call native code) loses no result. Arguments: the test files. Environment: GREP narrows by title.
+ */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import Mocha from 'mocha';
+
+export type TestReport = { kind: 'started' | 'passed' | 'failed' | 'skipped'; title: string } | { kind: 'finished' };
+
+/** How long an ended run may be kept alive by open handles before it is ended. */
+const LINGER_MS = 2000;
+
+function report(message: TestReport): void {
+  process.send?.(message);
+}
+
+async function main(files: readonly string[]): Promise<void> {
+  const optionsFile = path.join(import.meta.dirname, '../../.mocharc.json');
+  const options = JSON.parse(readFileSync(optionsFile, 'utf8')) as Record<string, unknown>;
+  const mocha = new Mocha({
+    timeout: Number(options['timeout']),
+    slow: Number(options['slow']),
+    forbidOnly: true,
+    reporter: 'spec',
+    ...(process.env['GREP'] === undefined ? {} : { grep: process.env['GREP'] }),
+  });
+
+  let loadFailures = 0;
+  for (const file of files) {
+    // One file at a time: a file that does not load must not take the others with it.
+    mocha.files = [file];
+    try {
+      await mocha.loadFilesAsync();
+    } catch (error) {
+      loadFailures++;
+      const name = path.relative(process.cwd(), file);
+      console.error(`\n  ${name} cannot be loaded:`);
+      console.error(error);
+      report({ kind: 'failed', title: `${name} cannot be loaded` });
+    }
+  }
+
+  mocha.files = [];
+  const runner = mocha.run((failures) => {
+    process.exitCode = failures + loadFailures === 0 ? 0 : 1;
+    report({ kind: 'finished' });
+    process.disconnect?.();
+    setTimeout(() => {
+      console.error(`tests left open: ${process.getActiveResourcesInfo().join(', ')}`);
+      process.exit();
+    }, LINGER_MS).unref();
+  });
+  runner.on('test', (test) => report({ kind: 'started', title: test.fullTitle() }));
+  runner.on('pass', (test) => report({ kind: 'passed', title: test.fullTitle() }));
+  runner.on('fail', (test) => report({ kind: 'failed', title: test.fullTitle() }));
+  runner.on('pending', (test) => report({ kind: 'skipped', title: test.fullTitle() }));
+}
+
+// The parent was killed: nobody listens and nobody cleans up after us.
+process.on('disconnect', () => {
+  if (process.exitCode === undefined) process.exit(1);
+});
+
+await main(process.argv.slice(2));

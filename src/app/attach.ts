@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Attaching as data: planAttach() says what would be done, performAttach() does it and undoes it in reverse when a step
+ * fails. The last step is the one store that makes a table active; until then every packet passes. Killed before it, the
+ * attach counts as never done: the next command finds no active table and removes what is there.
+ */
+import { VnicError } from '../errors.ts';
+import { attachClsactEgress, detachClsactEgress } from '../loader/clsact.ts';
+import type { Fd } from '../loader/fd.ts';
+import type { Native } from '../loader/ffi/index.ts';
+import { attachTcxEgress, attachXdp } from '../loader/link.ts';
+import { inNetns } from '../loader/netns.ts';
+import type { PinFolder } from '../loader/pins.ts';
+import { Dataplane } from './dataplane.ts';
+import type { DeviceModel } from './device-model.ts';
+import type { DeviceRecord, EgressHook, RecordStore } from './record.ts';
+import { type PreparedRules, RuleStore } from './rule-store.ts';
+import { TableStore } from './table-store.ts';
+
+export const LINK_XDP = 'link_xdp';
+export const LINK_EGRESS = 'link_egress';
+
+/** Packets timed: one in 2^6. */
+const LATENCY_SAMPLE_SHIFT = 6;
+
+export type AttachAction =
+  | { kind: 'load'; queues: number; maxFlows: number; maxRules: number }
+  | { kind: 'fill-cpumap'; cpus: number[]; packets: number }
+  | { kind: 'load-rules'; rules: number; azs: number }
+  | { kind: 'write-table'; usableQueues: number }
+  | { kind: 'pin'; folder: string }
+  | { kind: 'attach-egress'; hook: EgressHook; ifindex: number }
+  | { kind: 'attach-xdp'; mode: 'native' | 'generic'; ifindex: number }
+  | { kind: 'save-record' }
+  | { kind: 'activate' };
+
+export function describeAction(action: AttachAction): string {
+  switch (action.kind) {
+    case 'load':
+      return `load the BPF programs for ${action.queues} queues, ${action.maxFlows} flows, ${action.maxRules} rules`;
+    case 'fill-cpumap':
+      return `make CPUMAP entries of ${action.packets} packets for CPUs ${action.cpus.join(', ')}`;
+    case 'load-rules':
+      return `load ${action.rules} rules and ${action.azs} AZs`;
+    case 'write-table':
+      return `write the steering table over ${action.usableQueues} queues`;
+    case 'pin':
+      return `pin maps and programs in ${action.folder}`;
+    case 'attach-egress':
+      return `attach the egress program by ${action.hook} to interface ${action.ifindex}`;
+    case 'attach-xdp':
+      return `attach the XDP root program (${action.mode}) to interface ${action.ifindex}`;
+    case 'save-record':
+      return 'save the device record';
+    case 'activate':
+      return 'make the rules and the steering table active';
+  }
+}
+
+export interface AttachInput {
+  record: DeviceRecord;
+  model: DeviceModel;
+  ifindex: number;
+}
+
+export function planAttach({ record, model, ifindex }: AttachInput, folder: string): AttachAction[] {
+  const { settings } = record;
+  const usable = model.homeState(record.failedAzs.map((az) => az.name)).current.usableQueues;
+  return [
+    { kind: 'load', queues: settings.queues, maxFlows: settings.maxFlows, maxRules: settings.maxRules },
+    { kind: 'fill-cpumap', cpus: [...new Set(settings.queueCpus)], packets: settings.cpuQueueSize },
+    { kind: 'load-rules', rules: model.rules.length, azs: model.azs.length },
+    { kind: 'write-table', usableQueues: usable.toString(2).replaceAll('0', '').length },
+    { kind: 'pin', folder },
+    ...(settings.egress === 'off' ? [] : [{ kind: 'attach-egress', hook: settings.egress, ifindex } as const]),
+    { kind: 'attach-xdp', mode: settings.mode, ifindex },
+    { kind: 'save-record' },
+    { kind: 'activate' },
+  ];
+}
+
+export interface AttachPorts {
+  native: Native;
+  pins: PinFolder;
+  records: RecordStore;
+}
+
+/** State that the steps hand on. */
+interface Work {
+  dataplane?: Dataplane;
+  rules?: PreparedRules;
+  table?: number;
+  record: DeviceRecord;
+}
+
+/**
+ * Performs the plan. What a failed step leaves is undone in reverse; then the error is thrown.
+ * The caller closes the dataplane that is returned.
+ */
+export function performAttach(input: AttachInput, actions: readonly AttachAction[], ports: AttachPorts): Dataplane {
+  const work: Work = { record: input.record };
+  const undo: (() => void)[] = [];
+  try {
+    for (const action of actions) perform(action, input, work, ports, undo);
+  } catch (error) {
+    for (const step of undo.reverse()) step();
+    throw error;
+  }
+  return loaded(work);
+}
+
+function loaded(work: Work): Dataplane {
+  if (work.dataplane === undefined) throw new VnicError('failed', 'An attach plan must begin by loading the programs.');
+  return work.dataplane;
+}
+
+function perform(action: AttachAction, input: AttachInput, work: Work, ports: AttachPorts, undo: (() => void)[]): void {
+  const { native, pins, records } = ports;
+  const { settings, device } = input.record;
+  switch (action.kind) {
+    case 'load': {
+      const dataplane = Dataplane.create(native, {
+        queues: settings.queues,
+        maxFlows: settings.maxFlows,
+        maxRules: settings.maxRules,
+        hashSeed: settings.hashSeed,
+        deliverMetadata: settings.deliverMetadata,
+        latencySampleShift: LATENCY_SAMPLE_SHIFT,
+        replay: false,
+      });
+      work.dataplane = dataplane;
+      undo.push(() => dataplane.close());
+      return;
+    }
+    case 'fill-cpumap': {
+      const dataplane = loaded(work);
+      for (const cpu of action.cpus) {
+        dataplane.cpus.set(cpu, { qsize: action.packets, progFd: dataplane.program('vnic_cpu') });
+      }
+      dataplane.setQueueCpus(settings.queueCpus);
+      return;
+    }
+    case 'load-rules': {
+      const store = new RuleStore(loaded(work));
+      work.rules = store.prepare(input.model.rules, input.model.azs);
+      work.record = { ...work.record, ruleGeneration: work.rules.generation };
+      return;
+    }
+    case 'write-table': {
+      const failed = input.record.failedAzs.map((az) => az.name);
+      work.table = new TableStore(loaded(work)).prepare(input.model.homeState(failed).current);
+      return;
+    }
+    case 'pin':
+      undo.push(() => pins.remove());
+      pins.create();
+      loaded(work).pin(pins);
+      return;
+    case 'attach-egress': {
+      const program = loaded(work).program('vnic_egress');
+      inNetns(native, device.netns, () => {
+        if (action.hook === 'tcx') {
+          pinLink(pins, attachTcxEgress(native, program, action.ifindex), LINK_EGRESS);
+          return;
+        }
+        const made = attachClsactEgress(native, program, action.ifindex);
+        work.record = { ...work.record, clsactMade: made };
+        undo.push(() => inNetns(native, device.netns, () => detachClsactEgress(native, action.ifindex, made)));
+      });
+      return;
+    }
+    case 'attach-xdp': {
+      const program = loaded(work).program('vnic_root');
+      const link = inNetns(native, device.netns, () => attachXdp(native, program, action.ifindex, action.mode));
+      pinLink(pins, link, LINK_XDP);
+      return;
+    }
+    case 'save-record':
+      undo.push(() => records.remove(device));
+      records.write(work.record);
+      return;
+    case 'activate':
+      if (work.rules === undefined || work.table === undefined) {
+        throw new VnicError('failed', 'An attach plan must load rules and a table before it activates them.');
+      }
+      new RuleStore(loaded(work)).activate(work.rules);
+      new TableStore(loaded(work)).activate(work.table);
+      return;
+  }
+}
+
+/** A link without a pin would end with this process. */
+function pinLink(pins: PinFolder, link: Fd, name: string): void {
+  try {
+    pins.pin(link, name);
+  } finally {
+    link.close();
+  }
+}

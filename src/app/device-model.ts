@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+/** A device as it was asked for: its topology, AZs and rules together. Pure. */
+import type { DeviceConfig } from '../config/device.ts';
+import type { AzConfig } from '../steering/azs.ts';
+import { initialState, type SteeringState } from '../steering/plan-az.ts';
+import { type AzSpec, checkTopology, type CpuSpec, planQueues, type QueueSpec, type Topology } from '../steering/queues.ts';
+import type { Rule } from '../steering/rules/model.ts';
+
+export class DeviceModel {
+  readonly azs: readonly AzConfig[];
+  readonly rules: readonly Rule[];
+  readonly topology: Topology;
+
+  private constructor(azs: readonly AzConfig[], rules: readonly Rule[], topology: Topology) {
+    this.azs = azs;
+    this.rules = rules;
+    this.topology = topology;
+  }
+
+  /** For a new device: queues are dealt to CPUs. */
+  static plan(config: DeviceConfig, queueCount: number, cpus: readonly CpuSpec[]): DeviceModel {
+    const azs = azSpecs(config.azs);
+    const queues = planQueues({ queueCount, azs, cpus, numaNode: config.numaNode });
+    return new DeviceModel(config.azs, config.rules, { queues, azs });
+  }
+
+  /** For a device whose queues have their CPUs already. */
+  static of(config: DeviceConfig, queueCpus: readonly number[]): DeviceModel {
+    const azs = azSpecs(config.azs);
+    const queues = queueCpus.map((cpu, index): QueueSpec => {
+      const az = azs.find((candidate) => candidate.queues.includes(index))?.index ?? null;
+      return { index, az, cpu, numaNode: -1, usable: true };
+    });
+    const topology = { queues, azs };
+    checkTopology(topology);
+    return new DeviceModel(config.azs, config.rules, topology);
+  }
+
+  /** All queues usable but those of failed AZs. */
+  homeState(failedAzs: readonly string[] = []): SteeringState {
+    return initialState(
+      this.topology,
+      failedAzs.map((name) => this.azIndex(name)).filter((index) => index !== 0),
+    );
+  }
+
+  /** 1 upwards; 0 if there is no AZ of that name. */
+  azIndex(name: string): number {
+    return this.azs.findIndex((az) => az.name === name) + 1;
+  }
+
+  azName(index: number): string | null {
+    return this.azs[index - 1]?.name ?? null;
+  }
+}
+
+function azSpecs(azs: readonly AzConfig[]): AzSpec[] {
+  return azs.map(({ name, weight, queues }, position) => ({ index: position + 1, name, weight, queues }));
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What the machine has: CPUs and their NUMA nodes, and the shape of a device. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { VnicError } from '../errors.ts';
+import type { CpuSpec } from '../steering/queues.ts';
+
+const CPUS = '/sys/devices/system/cpu';
+
+/** "0-3,8" as numbers (Documentation/admin-guide/cputopology.rst). */
+export function parseCpuList(text: string): number[] {
+  return text
+    .trim()
+    .split(',')
+    .filter((part) => part !== '')
+    .flatMap((part) => {
+      const [first = 0, last = first] = part.split('-').map(Number);
+      return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+    });
+}
+
+/** Online CPUs. numaNode is -1 where the kernel does not tell. */
+export function onlineCpus(): CpuSpec[] {
+  return parseCpuList(readFileSync(`${CPUS}/online`, 'utf8')).map((cpu) => {
+    const folder = `${CPUS}/cpu${cpu}`;
+    const node = existsSync(folder) ? readdirSync(folder).find((name) => /^node\d+$/.test(name)) : undefined;
+    return { cpu, numaNode: node === undefined ? -1 : Number(node.slice('node'.length)) };
+  });
+}
+
+/** One more than the highest CPU number that can ever be online: the size of per-CPU maps. */
+export function possibleCpuCount(): number {
+  return Math.max(...parseCpuList(readFileSync(`${CPUS}/possible`, 'utf8'))) + 1;
+}
+
+export interface DeviceShape {
+  ifindex: number;
+  mac: string;
+  rxQueues: number;
+  txQueues: number;
+}
+
+/** Of a device in the calling thread's network namespace. Throws `not_found`. */
+export function deviceShape(name: string): DeviceShape {
+  let text: string;
+  try {
+    text = execFileSync('ip', ['-j', '-d', 'link', 'show', 'dev', name], { encoding: 'utf8', stdio: 'pipe' });
+  } catch (error) {
+    throw new VnicError('not_found', `There is no network device ${name} here.`, {
+      remedy: 'List the devices with: ip link (use --netns NAME for a device in a namespace)',
+      cause: error,
+    });
+  }
+  const [link] = JSON.parse(text) as Record<string, unknown>[];
+  return {
+    ifindex: Number(link?.['ifindex']),
+    mac: String(link?.['address'] ?? ''),
+    rxQueues: Number(link?.['num_rx_queues'] ?? 1),
+    txQueues: Number(link?.['num_tx_queues'] ?? 1),
+  };
+}

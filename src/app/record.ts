@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Records: what was asked of each device, kept on disk. A record is replaced whole: temporary file, fsync, rename, fsync of
+ * the folder, so that a reader sees the old one or the new one, also after a power loss.
+ */
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { type DeviceInput } from '../config/schema.ts';
+import { VnicError } from '../errors.ts';
+import { type DeviceId, deviceText } from '../loader/pins.ts';
+
+export const RECORD_VERSION = 1;
+
+export type EgressHook = 'tcx' | 'clsact' | 'off';
+
+/** How the dataplane was built; changing any of it takes a detach and an attach. */
+export interface DataplaneSettings {
+  mode: 'native' | 'generic';
+  egress: EgressHook;
+  queues: number;
+  /** Queue's CPU, by queue. */
+  queueCpus: number[];
+  maxFlows: number;
+  maxRules: number;
+  hashSeed: number;
+  deliverMetadata: boolean;
+  /** Packets that a CPUMAP entry holds. */
+  cpuQueueSize: number;
+}
+
+export interface FailedAz {
+  name: string;
+  cause: 'manual';
+  /** ISO 8601. */
+  since: string;
+}
+
+export interface DeviceRecord {
+  version: typeof RECORD_VERSION;
+  device: DeviceId;
+  mac: string;
+  settings: DataplaneSettings;
+  /** AZs and rules as users write them. */
+  spec: DeviceInput;
+  failedAzs: FailedAz[];
+  /** Rule set generation that holds `spec`; another one in the kernel is drift. */
+  ruleGeneration: number;
+  /** Whether the clsact qdisc was made by attach and goes with detach. */
+  clsactMade: boolean;
+}
+
+export class RecordStore {
+  readonly #folder: string;
+
+  constructor(stateFolder: string) {
+    this.#folder = path.join(stateFolder, 'devices');
+  }
+
+  #pathOf(device: DeviceId): string {
+    return path.join(this.#folder, `${encodeURIComponent(deviceText(device))}.json`);
+  }
+
+  /** Throws `state_damaged` when a record cannot be understood; the file is set aside, not deleted. */
+  read(device: DeviceId): DeviceRecord | null {
+    const file = this.#pathOf(device);
+    if (!existsSync(file)) return null;
+    const text = readFileSync(file, 'utf8');
+    try {
+      const record = JSON.parse(text) as DeviceRecord;
+      if (record.version !== RECORD_VERSION) throw new Error(`version ${String(record.version)}`);
+      return record;
+    } catch (error) {
+      const aside = `${file}.damaged-${Date.now()}`;
+      renameSync(file, aside);
+      throw new VnicError('state_damaged', `The record of ${deviceText(device)} cannot be read; it was moved to ${aside}.`, {
+        remedy: `Detach and attach again, or repair the file and move it back to ${file}.`,
+        cause: error,
+      });
+    }
+  }
+
+  write(record: DeviceRecord): void {
+    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+    const file = this.#pathOf(record.device);
+    const temporary = `${file}.${process.pid}.tmp`;
+    try {
+      const fd = openSync(temporary, 'w', 0o600);
+      try {
+        writeFileSync(fd, `${JSON.stringify(record)}\n`);
+        fsyncSync(fd);
+      } finally {
+        closeSync(fd);
+      }
+      renameSync(temporary, file);
+      this.#syncFolder();
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw new VnicError('failed', `The record of ${deviceText(record.device)} could not be written to ${file}.`, {
+        remedy: 'Free space in its file system, or set VNIC_STATE_DIR to another folder.',
+        cause: error,
+      });
+    }
+  }
+
+  remove(device: DeviceId): void {
+    if (!existsSync(this.#pathOf(device))) return;
+    rmSync(this.#pathOf(device));
+    this.#syncFolder();
+  }
+
+  devices(): DeviceId[] {
+    if (!existsSync(this.#folder)) return [];
+    return readdirSync(this.#folder)
+      .filter((name) => name.endsWith('.json'))
+      .map((name) => {
+        const [device = '', netns] = decodeURIComponent(name.slice(0, -'.json'.length)).split('@');
+        return { name: device, netns: netns ?? null };
+      });
+  }
+
+  #syncFolder(): void {
+    const fd = openSync(this.#folder, 'r');
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
+}

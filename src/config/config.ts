@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The configuration file: YAML or JSON, one schema. */
+import { LineCounter, parseDocument } from 'yaml';
+import { VnicError } from '../errors.ts';
+import { ProblemList } from '../steering/rules/problems.ts';
+import { type DeviceConfig, formatDevice, readDevice } from './device.ts';
+import { type ConfigInput, configOutlineSchema } from './schema.ts';
+
+export interface Config {
+  /** In the order of the file. */
+  readonly devices: readonly DeviceConfig[];
+}
+
+/**
+ * Reads a configuration; `fileName` is for messages, and `.json` is read as JSON, all else as YAML.
+ * Throws one invalid_config with every problem in `details.problems`.
+ */
+export function loadConfig(text: string, fileName: string): Config {
+  const input = fileName.endsWith('.json') ? parseJson(text, fileName) : parseYaml(text, fileName);
+  const problems = new ProblemList();
+  const config = readConfig(input, problems);
+  problems.throwIfAny('invalid_config', fileName);
+  return config;
+}
+
+/** The canonical user form of a configuration. */
+export function formatConfig(config: Config): ConfigInput {
+  return { devices: Object.fromEntries(config.devices.map((device) => [device.name, formatDevice(device)])) };
+}
+
+function readConfig(input: unknown, problems: ProblemList): Config {
+  const outline = problems.checkFields(configOutlineSchema, input, []);
+  const devices = Object.entries(outline.devices ?? {}).map(([name, value]) =>
+    readDevice(name, value, ['devices', name], problems),
+  );
+  return { devices };
+}
+
+function parseJson(text: string, fileName: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw notReadable(fileName, 'JSON', [(cause as Error).message], cause);
+  }
+}
+
+function parseYaml(text: string, fileName: string): unknown {
+  const document = parseDocument(text, { lineCounter: new LineCounter(), prettyErrors: true });
+  if (document.errors.length > 0) {
+    const messages = document.errors.map((error) => error.message.split('\n')[0] ?? '');
+    throw notReadable(fileName, 'YAML', messages, document.errors[0]);
+  }
+  try {
+    return document.toJS();
+  } catch (cause) {
+    // Too many aliases: a small file that stands for a huge one.
+    throw notReadable(fileName, 'YAML', [(cause as Error).message], cause);
+  }
+}
+
+function notReadable(fileName: string, format: string, messages: readonly string[], cause: unknown): VnicError {
+  const remedy = `Correct the ${format} at the place named.`;
+  const problems = messages.map((message) => ({ path: '', message, remedy }));
+  return new VnicError('invalid_config', `${fileName} is not valid ${format}: ${messages[0]}`, {
+    remedy,
+    details: { problems },
+    cause,
+  });
+}

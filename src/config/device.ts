@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+/** One device of the configuration. */
+import type { AzConfig } from '../steering/azs.ts';
+import { formatRule } from '../steering/rules/format.ts';
+import type { Rule } from '../steering/rules/model.ts';
+import { readRule } from '../steering/rules/parse.ts';
+import { type Path, ProblemList } from '../steering/rules/problems.ts';
+import { readRuleSetProblems } from '../steering/rules/validate.ts';
+import { formatAz, readAzs } from './azs.ts';
+import { type DeviceInput, deviceOutlineSchema } from './schema.ts';
+
+export interface DeviceConfig {
+  readonly name: string;
+  /** Absent: as many as the device has. */
+  readonly numQueues?: number;
+  /** -1: all nodes. */
+  readonly numaNode: number;
+  readonly coalesceUsecs: number;
+  /** Native XDP on the driver's buffers or refuse; never a copy. */
+  readonly enableZeroCopy: boolean;
+  readonly enableNumaAware: boolean;
+  readonly adaptiveCoalesce: boolean;
+  /** Packets per second at which coalescing starts to adapt. */
+  readonly adaptiveThreshold: number;
+  readonly azs: readonly AzConfig[];
+  readonly rules: readonly Rule[];
+}
+
+export const deviceDefaults = {
+  numaNode: -1,
+  coalesceUsecs: 64,
+  enableZeroCopy: true,
+  enableNumaAware: true,
+  adaptiveCoalesce: true,
+  adaptiveThreshold: 1000,
+} as const;
+
+/** One device by itself, as the REST API takes it. Throws invalid_config with every problem. */
+export function parseDevice(name: string, input: unknown): DeviceConfig {
+  const problems = new ProblemList();
+  const device = readDevice(name, input, [], problems);
+  problems.throwIfAny('invalid_config', `device ${name} is not valid`);
+  return device;
+}
+
+/** Reads a device, recording problems; what has a problem is left out. */
+export function readDevice(name: string, input: unknown, path: Path, problems: ProblemList): DeviceConfig {
+  if (!isDeviceName(name)) {
+    problems.add(path, `${JSON.stringify(name)} is not a device name`, 'Use the name that "ip link" shows.');
+  }
+  // An empty entry ("eth0:" in YAML) is a device with nothing but defaults.
+  const user = problems.checkFields(deviceOutlineSchema, input ?? {}, path);
+  const azs = readAzs(user.azs ?? [], user.num_queues, [...path, 'azs'], problems);
+  const rulesPath = [...path, 'rules'];
+  const rules = (user.rules ?? []).map((rule, index) => readRule(rule, [...rulesPath, index], problems));
+  readRuleSetProblems(rules, user.num_queues, rulesPath, problems);
+  return {
+    name,
+    ...(user.num_queues === undefined ? {} : { numQueues: user.num_queues }),
+    numaNode: user.numa_node ?? deviceDefaults.numaNode,
+    coalesceUsecs: user.coalesce_usecs ?? deviceDefaults.coalesceUsecs,
+    enableZeroCopy: user.enable_zero_copy ?? deviceDefaults.enableZeroCopy,
+    enableNumaAware: user.enable_numa_aware ?? deviceDefaults.enableNumaAware,
+    adaptiveCoalesce: user.adaptive_coalesce ?? deviceDefaults.adaptiveCoalesce,
+    adaptiveThreshold: user.adaptive_threshold ?? deviceDefaults.adaptiveThreshold,
+    azs,
+    rules: rules.filter((rule) => rule !== undefined),
+  };
+}
+
+/** What the kernel's dev_valid_name() takes (net/core/dev.c): 1 to 15 bytes, no slash, colon or white space. */
+export function isDeviceName(name: string): boolean {
+  return name !== '.' && name !== '..' && /^[^\s/:]{1,15}$/.test(name) && Buffer.byteLength(name) <= 15;
+}
+
+/** The canonical user form; parseDevice gives the same device back. */
+export function formatDevice(device: DeviceConfig): DeviceInput {
+  return {
+    ...(device.numQueues === undefined ? {} : { num_queues: device.numQueues }),
+    numa_node: device.numaNode,
+    coalesce_usecs: device.coalesceUsecs,
+    enable_zero_copy: device.enableZeroCopy,
+    enable_numa_aware: device.enableNumaAware,
+    adaptive_coalesce: device.adaptiveCoalesce,
+    adaptive_threshold: device.adaptiveThreshold,
+    azs: device.azs.map(formatAz),
+    rules: device.rules.map(formatRule),
+  };
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The configuration file as users write it. Structure only; what text fields mean and how fields agree is checked in
+ * device.ts and azs.ts, so that this schema can be published as it is. Error texts are noun phrases (see ProblemList).
+ */
+import { z } from 'zod';
+import { VnicLimits } from '../maps/generated/abi.ts';
+import { strictObject, wholeNumber } from '../steering/rules/problems.ts';
+import { ruleSchema } from '../steering/rules/schema.ts';
+
+const trueOrFalse = z.boolean('true or false');
+
+/** Names of AZs stand in URLs and metric labels. */
+const azName = z.string('a name').regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, {
+  error: 'a name of at most 63 letters, digits, dots, hyphens and underscores',
+});
+
+export const probeSchema = strictObject({
+  type: z.enum(['tcp'], 'tcp'),
+  target: z.string('an address and port such as "10.1.0.1:443" or "[fd00:a::1]:443"'),
+  interval_ms: wholeNumber(10, 60_000).optional(),
+  fall: wholeNumber(1, 100).optional(),
+  rise: wholeNumber(1, 100).optional(),
+});
+
+export const azSchema = strictObject({
+  name: azName,
+  queues: z.union([z.string(), z.number(), z.array(z.number())], 'a list of queues such as 0-10,12'),
+  weight: z.number('a number above 0').gt(0, 'a number above 0').lte(1000, 'at most 1000').optional(),
+  prefixes: z.array(z.string('a prefix such as 10.1.0.0/16'), 'a list of prefixes').optional(),
+  probe: probeSchema.optional(),
+  silence_ms: wholeNumber(1, 600_000).optional(),
+});
+
+const deviceFields = {
+  num_queues: wholeNumber(1, VnicLimits.maxQueues).optional(),
+  numa_node: wholeNumber(-1, 1023).optional(),
+  coalesce_usecs: wholeNumber(0, 65_535).optional(),
+  enable_zero_copy: trueOrFalse.optional(),
+  enable_numa_aware: trueOrFalse.optional(),
+  adaptive_coalesce: trueOrFalse.optional(),
+  adaptive_threshold: wholeNumber(0, 1_000_000_000).optional(),
+};
+
+/** One device, as it is published. */
+export const deviceSchema = strictObject({
+  ...deviceFields,
+  azs: z.array(azSchema).optional(),
+  rules: z.array(ruleSchema).optional(),
+});
+
+/** One device, its AZs and rules not looked at yet: they are read one by one, so that each problem is found. */
+export const deviceOutlineSchema = strictObject({
+  ...deviceFields,
+  azs: z.array(z.unknown(), 'a list of AZs').optional(),
+  rules: z.array(z.unknown(), 'a list of rules').optional(),
+});
+
+export const configSchema = strictObject({ devices: z.record(z.string(), deviceSchema) });
+
+export const configOutlineSchema = strictObject({
+  devices: z.record(z.string(), z.unknown(), 'an object of devices by name'),
+});
+
+export type AzInput = z.input<typeof azSchema>;
+export type ProbeInput = z.input<typeof probeSchema>;
+export type DeviceInput = z.input<typeof deviceSchema>;
+export type ConfigInput = z.input<typeof configSchema>;

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+/** tc's clsact hook, for kernels without tcx (before 6.6). Its filters have no owner: they must be taken off by hand. */
+import { BpfTcAttachPoint, BpfTcHook, BpfTcOpts } from '../maps/generated/host.ts';
+import type { Fd } from './fd.ts';
+import type { Native } from './ffi/index.ts';
+
+/** Far from where operators put their own filters ("vn"). */
+const HANDLE = 0x766e;
+const PRIORITY = 0x766e;
+const EEXIST = -17;
+
+function hookOf(ifindex: number): Uint8Array {
+  return BpfTcHook.encode({ ifindex, attachPoint: BpfTcAttachPoint.egress });
+}
+
+/** Adds the program at egress. Returns whether the clsact qdisc had to be made; one that is there is shared. */
+export function attachClsactEgress(native: Native, program: Fd, ifindex: number): boolean {
+  const hook = hookOf(ifindex);
+  const created = native.libbpf.bpf_tc_hook_create(hook);
+  if (created !== EEXIST) native.check(created, 'bpf_tc_hook_create', `interface ${ifindex}`);
+  const opts = BpfTcOpts.encode({ progFd: program.value, handle: HANDLE, priority: PRIORITY });
+  native.check(native.libbpf.bpf_tc_attach(hook, opts), 'bpf_tc_attach', `interface ${ifindex}`);
+  return created !== EEXIST;
+}
+
+/** Id of our filter's program, or null if it is not there. */
+export function clsactEgressProgram(native: Native, ifindex: number): number | null {
+  const opts = BpfTcOpts.encode({ handle: HANDLE, priority: PRIORITY });
+  return native.libbpf.bpf_tc_query(hookOf(ifindex), opts) < 0 ? null : BpfTcOpts.decode(opts).progId;
+}
+
+/** Removes our filter if it is there, and the qdisc with `removeQdisc`: only for who made it, it takes all filters along. */
+export function detachClsactEgress(native: Native, ifindex: number, removeQdisc: boolean): void {
+  if (clsactEgressProgram(native, ifindex) !== null) {
+    const opts = BpfTcOpts.encode({ handle: HANDLE, priority: PRIORITY });
+    native.check(native.libbpf.bpf_tc_detach(hookOf(ifindex), opts), 'bpf_tc_detach', `interface ${ifindex}`);
+  }
+  if (!removeQdisc) return;
+  const hook = BpfTcHook.encode({ ifindex, attachPoint: BpfTcAttachPoint.ingress | BpfTcAttachPoint.egress });
+  native.check(native.libbpf.bpf_tc_hook_destroy(hook), 'bpf_tc_hook_destroy', `interface ${ifindex}`);
+}

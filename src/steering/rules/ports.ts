@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Port ranges as prefixes of the 16-bit port, which a masked hash key can express. */
+import type { PortRange } from './model.ts';
+
+export interface PortPrefix {
+  readonly value: number;
+  /** 0 to 16. */
+  readonly bits: number;
+}
+
+const anyPort: readonly PortPrefix[] = [{ value: 0, bits: 0 }];
+
+/** The fewest prefixes that hold exactly the range, ascending; at most 30. */
+export function portPrefixes(range: PortRange | undefined): readonly PortPrefix[] {
+  if (range === undefined) return anyPort;
+  const prefixes: PortPrefix[] = [];
+  let first = range.first;
+  while (first <= range.last) {
+    // The largest block that starts here: as aligned as `first`, and not beyond the end.
+    let size = first === 0 ? 65536 : first & -first;
+    while (first + size - 1 > range.last) size /= 2;
+    prefixes.push({ value: first, bits: 16 - Math.log2(size) });
+    first += size;
+  }
+  return prefixes;
+}
+
+export function portMask(bits: number): number {
+  return (0xffff << (16 - bits)) & 0xffff;
+}

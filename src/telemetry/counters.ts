@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Dataplane counters, summed from the cells that each CPU writes. Reads mapped memory: no system call. */
+import {
+  type VnicCpuStats,
+  VnicDrop,
+  VnicLimits,
+  type VnicLatency,
+  VnicQueueStats,
+  VnicUnparsed,
+} from '../maps/generated/abi.ts';
+import type { MappedArray } from '../maps/index.ts';
+
+export interface CounterCells {
+  queueStats: MappedArray<VnicQueueStats>;
+  cpuStats: MappedArray<VnicCpuStats>;
+  latency: MappedArray<VnicLatency>;
+}
+
+export interface QueueCounters {
+  queue: number;
+  /** Arrived on this NIC queue. */
+  rxPackets: bigint;
+  rxBytes: bigint;
+  /** Sent by the steering table, or by a rule, to this queue. */
+  steeredPackets: bigint;
+  steeredBytes: bigint;
+  /** Dropped by a rule or limit, of those that arrived on this NIC queue. */
+  droppedPackets: bigint;
+  droppedBytes: bigint;
+  txPackets: bigint;
+  txBytes: bigint;
+}
+
+const queueFields = [
+  'rxPackets',
+  'rxBytes',
+  'steeredPackets',
+  'steeredBytes',
+  'droppedPackets',
+  'droppedBytes',
+  'txPackets',
+  'txBytes',
+] as const;
+
+/** One entry for each queue from 0 to `queues` - 1, and for each higher one that has counted something. */
+export function readQueueCounters({ queueStats }: CounterCells, queues: number): QueueCounters[] {
+  const cpus = queueStats.length / VnicLimits.maxQueues;
+  const all = Array.from({ length: VnicLimits.maxQueues }, (_, queue): QueueCounters => {
+    const sum = { queue } as QueueCounters;
+    for (const field of queueFields) {
+      let value = 0n;
+      for (let cpu = 0; cpu < cpus; cpu++) {
+        value += queueStats.u64(cpu * VnicLimits.maxQueues + queue, VnicQueueStats.offsets[field]);
+      }
+      sum[field] = value;
+    }
+    return sum;
+  });
+  return all.filter((counters) => counters.queue < queues || queueFields.some((field) => counters[field] > 0n));
+}
+
+export interface DataplaneCounters {
+  rxPackets: bigint;
+  rxBytes: bigint;
+  parsed: bigint;
+  /** By reason; only reasons that occurred. */
+  unparsed: Record<string, bigint>;
+  /** By reason. */
+  drops: Record<string, bigint>;
+  redirected: bigint;
+  passed: bigint;
+  /** Taken from the CPUMAP entries. */
+  received: bigint;
+  /**
+   * Handed to a CPUMAP entry and not taken from it: still in its ring, or dropped because it was full.
+   * A steady value without traffic is loss.
+   */
+  notReceived: bigint;
+  flowsCreated: bigint;
+  flowsEvicted: bigint;
+  flowTableBusy: bigint;
+  reclassified: bigint;
+  limiterContended: bigint;
+  metadataFailed: bigint;
+  txUnsteeredPackets: bigint;
+}
+
+/** `badIhl` as metrics and reports write it: `bad_ihl`. */
+export function snakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+export const unparsedReasons: readonly string[] = Object.entries(VnicUnparsed)
+  .filter(([, value]) => value < VnicUnparsed.reasons)
+  .sort(([, a], [, b]) => a - b)
+  .map(([name]) => snakeCase(name));
+
+export const dropReasons: readonly string[] = Object.entries(VnicDrop)
+  .filter(([, value]) => value < VnicDrop.reasons)
+  .sort(([, a], [, b]) => a - b)
+  .map(([name]) => snakeCase(name));
+
+export function readCounters(cells: CounterCells): DataplaneCounters {
+  const perCpu = Array.from({ length: cells.cpuStats.length }, (_, cpu) => cells.cpuStats.read(cpu));
+  const queues = readQueueCounters(cells, 0);
+  const sum = <T>(items: readonly T[], pick: (item: T) => bigint): bigint =>
+    items.reduce((total, item) => total + pick(item), 0n);
+  const redirected = sum(perCpu, (cpu) => cpu.redirected);
+  const received = sum(perCpu, (cpu) => cpu.received);
+  const unparsed: Record<string, bigint> = {};
+  unparsedReasons.forEach((name, reason) => {
+    const count = sum(perCpu, (cpu) => cpu.unparsed[reason] ?? 0n);
+    if (count > 0n) unparsed[name] = count;
+  });
+  return {
+    rxPackets: sum(queues, (queue) => queue.rxPackets),
+    rxBytes: sum(queues, (queue) => queue.rxBytes),
+    parsed: sum(perCpu, (cpu) => cpu.parsed),
+    unparsed,
+    drops: Object.fromEntries(dropReasons.map((name, reason) => [name, sum(perCpu, (cpu) => cpu.drops[reason] ?? 0n)])),
+    redirected,
+    passed: sum(perCpu, (cpu) => cpu.passed),
+    received,
+    notReceived: redirected - received,
+    flowsCreated: sum(perCpu, (cpu) => cpu.flowsCreated),
+    flowsEvicted: sum(perCpu, (cpu) => cpu.flowsEvicted),
+    flowTableBusy: sum(perCpu, (cpu) => cpu.flowTableBusy),
+    reclassified: sum(perCpu, (cpu) => cpu.reclassified),
+    limiterContended: sum(perCpu, (cpu) => cpu.limiterContended),
+    metadataFailed: sum(perCpu, (cpu) => cpu.metadataFailed),
+    txUnsteeredPackets: sum(perCpu, (cpu) => cpu.txUnsteeredPackets),
+  };
+}
+
+export interface LatencySummary {
+  /** Packets that were timed: a sample. */
+  count: bigint;
+  meanNs: number | null;
+  p50Ns: number | null;
+  p90Ns: number | null;
+  p99Ns: number | null;
+  p999Ns: number | null;
+}
+
+/** Upper edge of a latency bucket in ns; see struct vnic_latency. */
+export function latencyBucketEdgeNs(bucket: number): number {
+  const sub = VnicLimits.latencySubBuckets;
+  if (bucket < sub) return bucket;
+  const octave = Math.floor(bucket / sub) - 1;
+  return (sub + (bucket % sub) + 1) * 2 ** octave - 1;
+}
+
+/** From XDP entry to the target CPU. Quantiles are upper edges of their buckets: at most 1/16 too high. */
+export function readLatency({ latency }: CounterCells): LatencySummary {
+  const buckets = new BigUint64Array(VnicLimits.latencyBuckets);
+  let count = 0n;
+  let sumNs = 0n;
+  for (let cpu = 0; cpu < latency.length; cpu++) {
+    const cell = latency.read(cpu);
+    count += cell.count;
+    sumNs += cell.sumNs;
+    cell.bucket.forEach((value, index) => {
+      buckets[index] = (buckets[index] ?? 0n) + value;
+    });
+  }
+  const quantile = (share: number): number | null => {
+    if (count === 0n) return null;
+    const wanted = BigInt(Math.ceil(Number(count) * share));
+    let seen = 0n;
+    for (let index = 0; index < buckets.length; index++) {
+      seen += buckets[index] ?? 0n;
+      if (seen >= wanted) return latencyBucketEdgeNs(index);
+    }
+    return latencyBucketEdgeNs(buckets.length - 1);
+  };
+  return {
+    count,
+    meanNs: count === 0n ? null : Number(sumNs) / Number(count),
+    p50Ns: quantile(0.5),
+    p90Ns: quantile(0.9),
+    p99Ns: quantile(0.99),
+    p999Ns: quantile(0.999),
+  };
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The generator's process: pinned to one CPU, paced, bounded; ends with its parent. */
+import { loadNative, type Native } from '../../src/loader/ffi/index.ts';
+import { GeneratorKernel, type StreamPlan } from './generator-kernel.ts';
+
+/** A stream and its pace. */
+export interface PacedStream extends StreamPlan {
+  /** Packets a second; Infinity: as many as go. */
+  ratePps: number;
+}
+
+export interface GeneratorPlan {
+  streams: readonly PacedStream[];
+  cpu: number;
+  batch: number;
+  tickMs: number;
+  durationMs: number;
+}
+
+export type ToGenerator = { kind: 'plan'; plan: GeneratorPlan } | { kind: 'rates'; ratesPps: number[] } | { kind: 'ask' } | { kind: 'stop' };
+
+export interface GeneratorCounts {
+  /** Packets of each flow, in the order of the plan. */
+  sent: Float64Array;
+  /** Since the first packet. */
+  elapsedMs: number;
+  /** Packets that were due while the process could not run, and were left out to send no burst. */
+  forgone: number;
+  /** CPU time of the process. */
+  cpuMs: number;
+}
+
+export type FromGenerator = { kind: 'started' } | { kind: 'counts' | 'finished'; counts: GeneratorCounts };
+
+/** A process that was held up sends at most what was due in this time. */
+const longestBurstMs = 4;
+/** As many as go: packets a turn. */
+const floodPackets = 4096;
+
+function pinToCpu(native: Native, cpu: number): void {
+  const mask = native.memory.alloc(128);
+  mask[cpu >> 3] = 1 << (cpu & 7);
+  native.check(native.libc.sched_setaffinity(0, mask.length, mask), 'sched_setaffinity', `CPU ${cpu}`);
+}
+
+class Generator {
+  readonly #kernel: GeneratorKernel;
+  readonly #plan: GeneratorPlan;
+  readonly #credit: number[];
+  #ratesPps: number[];
+  #startMs = performance.now();
+  #forgone = 0;
+  #stopped = false;
+
+  constructor(native: Native, plan: GeneratorPlan) {
+    this.#plan = plan;
+    this.#kernel = new GeneratorKernel(native, plan.streams, plan.batch);
+    this.#ratesPps = plan.streams.map((stream) => stream.ratePps);
+    this.#credit = plan.streams.map(() => 0);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  setRates(ratesPps: number[]): void {
+    this.#ratesPps = ratesPps;
+  }
+
+  counts(): GeneratorCounts {
+    const { user, system } = process.cpuUsage();
+    return {
+      sent: this.#kernel.sent(),
+      elapsedMs: performance.now() - this.#startMs,
+      forgone: Math.floor(this.#forgone),
+      cpuMs: (user + system) / 1000,
+    };
+  }
+
+  async run(): Promise<void> {
+    const never = new Int32Array(new SharedArrayBuffer(4));
+    this.#startMs = performance.now();
+    let last = this.#startMs;
+    while (!this.#stopped) {
+      const now = performance.now();
+      let isDone = true;
+      for (let stream = 0; stream < this.#credit.length; stream++) {
+        if (this.#serve(stream, now - last)) isDone = false;
+      }
+      last = now;
+      if (isDone || now - this.#startMs >= this.#plan.durationMs) return;
+      await new Promise(setImmediate);
+      // A timer of the event loop is not fine enough.
+      const waitMs = now + this.#plan.tickMs - performance.now();
+      if (waitMs > 0) Atomics.wait(never, 0, 0, waitMs);
+    }
+  }
+
+  /** Sends what is due; false when the stream has sent all it had to. */
+  #serve(stream: number, sinceLastMs: number): boolean {
+    const remaining = this.#kernel.remaining(stream);
+    if (remaining === 0) return false;
+    const rate = this.#ratesPps[stream]!;
+    let due = floodPackets;
+    if (Number.isFinite(rate)) {
+      const credit = this.#credit[stream]! + (rate * sinceLastMs) / 1000;
+      const most = Math.max(1, (rate * longestBurstMs) / 1000);
+      this.#forgone += Math.max(0, credit - most);
+      this.#credit[stream] = Math.min(credit, most);
+      due = Math.floor(this.#credit[stream]);
+    }
+    let packets = Math.min(due, remaining);
+    // The kernel sends whole batches; what is left over is sent with the next turn.
+    if (packets > this.#plan.batch) packets -= packets % this.#plan.batch;
+    if (packets > 0) this.#kernel.send(stream, packets);
+    this.#credit[stream]! -= packets;
+    return true;
+  }
+}
+
+function send(message: FromGenerator): Promise<void> {
+  return new Promise((resolve) => {
+    process.send?.(message, undefined, undefined, () => resolve());
+  });
+}
+
+let generator: Generator | null = null;
+
+async function start(plan: GeneratorPlan): Promise<void> {
+  const native = loadNative();
+  pinToCpu(native, plan.cpu);
+  generator = new Generator(native, plan);
+  await send({ kind: 'started' });
+  await generator.run();
+  await send({ kind: 'finished', counts: generator.counts() });
+  process.disconnect();
+}
+
+process.on('message', (message: ToGenerator) => {
+  switch (message.kind) {
+    case 'plan':
+      // A rejection ends the process, and its parent sees that.
+      void start(message.plan);
+      break;
+    case 'rates':
+      generator?.setRates(message.ratesPps);
+      break;
+    case 'ask':
+      if (generator !== null) void send({ kind: 'counts', counts: generator.counts() });
+      break;
+    case 'stop':
+      generator?.stop();
+      break;
+  }
+});
+// A terminal's interrupt goes to the whole group; the parent decides when this process ends.
+process.on('SIGINT', () => {});
+process.on('disconnect', () => process.exit());

@@ -9,7 +9,13 @@
 #define VNIC_TC_NEXT (-1)		/* TC_ACT_UNSPEC and TCX_NEXT */
 #define VNIC_TC_DROP 2			/* TC_ACT_SHOT and TCX_DROP */
 #define VNIC_HEADERS_WANTED 192		/* Ethernet, two tags, IPv6, some extension headers, TCP with options */
-#define VNIC_SHAPE_HORIZON_NS 2000000000ULL	/* fq's default horizon is 10 s; a packet later than this is dropped */
+
+/* The departure time that fq keeps to. The socket's own pacing may ask for a later one. */
+static __always_inline void vnic_delay(struct __sk_buff *skb, __u64 departure_ns)
+{
+	if (skb->tstamp < departure_ns)
+		skb->tstamp = departure_ns;
+}
 
 static __always_inline int vnic_handle_egress(struct __sk_buff *skb)
 {
@@ -36,15 +42,13 @@ static __always_inline int vnic_handle_egress(struct __sk_buff *skb)
 	if (likely(reason == VNIC_PARSED)) {
 		key.direction = VNIC_EGRESS;
 		vnic_decide(&d, &key, control, stats, packets, bytes, NULL);
-		if (d.wait_ns > VNIC_SHAPE_HORIZON_NS)
-			d.dropped = true;
 		if (d.dropped) {
 			if (d.drop_reason < VNIC_DROP_REASONS)
 				stats->drops[d.drop_reason] += packets;
 			return VNIC_TC_DROP;
 		}
 		if (d.wait_ns)
-			skb->tstamp = bpf_ktime_get_ns() + d.wait_ns;
+			vnic_delay(skb, bpf_ktime_get_ns() + d.wait_ns);
 	}
 	if (d.queue >= VNIC_MAX_QUEUES) {
 		stats->tx_unsteered_packets += packets;

@@ -12,7 +12,8 @@ static __always_inline void vnic_explain_limit(struct vnic_explanation *e, const
 {
 	__u32 flags = vnic_verdict_flags(e->verdict), slot = vnic_verdict_slot(e->verdict);
 	struct vnic_rule_state *state = bpf_map_lookup_elem(&vnic_rule_states, &slot);
-	__u64 now = bpf_ktime_get_ns() << VNIC_TICKS_PER_NS_SHIFT, tat = 0, next;
+	__u64 now = bpf_ktime_get_ns() << VNIC_TICKS_PER_NS_SHIFT, tat = 0, next, wait;
+	__u64 patience = flags & VNIC_VERDICT_SHAPE ? VNIC_SHAPE_HORIZON_TICKS : 0;
 
 	if (flags & VNIC_VERDICT_DROP)
 		e->dropped = !(flags & VNIC_VERDICT_SHADOW);
@@ -24,8 +25,9 @@ static __always_inline void vnic_explain_limit(struct vnic_explanation *e, const
 		tat = state->tat;
 	if (tat > now)
 		e->limiter_debt_ns = (tat - now) >> VNIC_TICKS_PER_NS_SHIFT;
-	e->limited = vnic_limiter_wait(tat, now, vnic_packet_cost(action, e->frame_bytes), action->tolerance, &next) != 0;
-	if (e->limited && !(flags & (VNIC_VERDICT_SHADOW | VNIC_VERDICT_SHAPE)))
+	wait = vnic_limiter_wait(action, patience, tat, now, vnic_packet_cost(action, e->frame_bytes), &next);
+	e->limited = wait != 0;
+	if (wait > patience && !(flags & VNIC_VERDICT_SHADOW))
 		e->dropped = 1;
 }
 

@@ -73,18 +73,18 @@ static __always_inline void vnic_apply_rule(struct vnic_decision *d, const struc
 		__u64 *tat = per_flow ? (flow ? &flow->tat : NULL) : &state->tat;
 		__u64 cost = packets * action->cost_per_packet +
 			     (bytes * action->cost_per_byte >> VNIC_COST_PER_BYTE_SHIFT);
+		__u64 patience = flags & VNIC_VERDICT_SHAPE ? VNIC_SHAPE_HORIZON_TICKS : 0;
 
 		/* No flow entry, no flow limit; flow_table_busy counts it. */
 		if (!tat)
 			return;
-		wait = vnic_limiter_take(tat, cost, action->tolerance, flags & VNIC_VERDICT_SHAPE, stats, replay, &now);
+		wait = vnic_limiter_take(action, patience, tat, cost, stats, replay, &now);
 		d->drop_reason = per_flow ? VNIC_DROP_LIMIT_FLOW : VNIC_DROP_LIMIT_RULE;
-		if (flags & VNIC_VERDICT_SHAPE)
-			d->wait_ns = wait >> VNIC_TICKS_PER_NS_SHIFT;
-		else
-			over = wait != 0;
+		over = wait > patience;
 		if (over)
 			vnic_count_limited(state, action, now);
+		else if (!(flags & VNIC_VERDICT_SHADOW))
+			d->wait_ns = wait >> VNIC_TICKS_PER_NS_SHIFT;
 	}
 	if (!over)
 		return;
@@ -112,11 +112,13 @@ static __always_inline void vnic_decide(struct vnic_decision *d, struct vnic_flo
 		d->hash = flow->hash;
 		if (unlikely(vnic_verdict_generation(d->verdict) != generation)) {
 			d->verdict = vnic_classify(key, generation);
+			vnic_note_generation(generation);
 			WRITE_ONCE(flow->verdict, d->verdict);
 			stats->reclassified++;
 		}
 	} else {
 		d->verdict = vnic_classify(key, generation);
+		vnic_note_generation(generation);
 		d->hash = vnic_hash(key, control->hash_seed);
 		flow = vnic_create_flow(key, place, d->verdict, d->hash, stats);
 	}

@@ -16,8 +16,6 @@
 #include "maps.h"
 #include "stats.h"
 
-/* A flow with more than one packet outlives singletons that are up to this much younger. */
-#define VNIC_FLOW_PROTECTED_JIFFIES 256
 #define VNIC_FLOW_CLAIM_TRIES 3
 
 /* Set and tag of a key in one word, so that it travels in a register. */
@@ -104,7 +102,7 @@ static __always_inline __u32 vnic_choose_way(const struct vnic_flow_set *tags, _
 			continue;
 		age = flow->last_seen_jiffies;
 		if (flow->packets > 1)
-			age += VNIC_FLOW_PROTECTED_JIFFIES;
+			age += vnic_flow_protected_jiffies;
 		if (age < oldest) {
 			oldest = age;
 			best = way;

@@ -13,6 +13,8 @@
 
 #define VNIC_LIMITER_TRIES 16
 #define VNIC_CLOCK_REUSES 3
+/* Egress delays a packet by no more than this; fq's own default horizon is 10 s. */
+#define VNIC_SHAPE_HORIZON_TICKS (2000000000ULL << VNIC_TICKS_PER_NS_SHIFT)
 
 static __always_inline __u64 vnic_packet_cost(const struct vnic_rule_action *action, __u32 bytes)
 {
@@ -20,16 +22,31 @@ static __always_inline __u64 vnic_packet_cost(const struct vnic_rule_action *act
 }
 
 /*
+ * More than any packets can have run up under these numbers: the burst, what shaping lets
+ * wait, one packet of 64 KiB or 128 segments larger than the burst, and a second for
+ * clocks that were read at different moments.
+ */
+static __always_inline __u64 vnic_limiter_most_debt(const struct vnic_rule_action *action, __u64 patience)
+{
+	return action->tolerance + patience + action->cost_per_byte + (action->cost_per_packet << 7) +
+	       (1000000000ULL << VNIC_TICKS_PER_NS_SHIFT);
+}
+
+/*
  * How long after "now" a packet would conform, in ticks; 0: now. *next is the new
  * arrival time if it is sent. A packet larger than the burst conforms when nothing
- * is owed: it is charged in full, not blocked for ever.
+ * is owed: it is charged in full, not blocked for ever. A debt that is too large was
+ * run up at a lower rate, before the rule was changed: it is forgotten.
  */
-static __always_inline __u64 vnic_limiter_wait(__u64 tat, __u64 now, __u64 cost, __u64 tolerance, __u64 *next)
+static __always_inline __u64 vnic_limiter_wait(const struct vnic_rule_action *action, __u64 patience, __u64 tat,
+					       __u64 now, __u64 cost, __u64 *next)
 {
-	__u64 start = tat > now ? tat : now;
-	__u64 debt = start - now + (cost < tolerance ? cost : tolerance);
+	__u64 tolerance = action->tolerance, owed = tat > now ? tat - now : 0, debt;
 
-	*next = start + cost;
+	if (unlikely(owed > vnic_limiter_most_debt(action, patience)))
+		owed = 0;
+	debt = owed + (cost < tolerance ? cost : tolerance);
+	*next = now + owed + cost;
 	return debt > tolerance ? debt - tolerance : 0;
 }
 
@@ -63,12 +80,13 @@ static __always_inline __u64 vnic_exact_ns(struct vnic_cpu_stats *stats)
 }
 
 /*
- * Charges a packet if it conforms, or always if "charge" is set. Returns the wait in ticks.
- * *now_ns is the time that was decided on.
+ * Returns how long the packet has to wait, in ticks, and charges it unless that is above
+ * "patience": 0 to police. What is dropped must not be charged, or an overload would go on
+ * to be paid for after its end. *now_ns is the time that was decided on.
  */
-static __always_inline __u64 vnic_limiter_take(__u64 *state, __u64 cost, __u64 tolerance, bool charge,
-					       struct vnic_cpu_stats *stats, const struct vnic_replay_frame *replay,
-					       __u64 *now_ns)
+static __always_inline __u64 vnic_limiter_take(const struct vnic_rule_action *action, __u64 patience, __u64 *state,
+					       __u64 cost, struct vnic_cpu_stats *stats,
+					       const struct vnic_replay_frame *replay, __u64 *now_ns)
 {
 	__u64 tat, next, wait;
 	bool exact = true;
@@ -77,13 +95,13 @@ static __always_inline __u64 vnic_limiter_take(__u64 *state, __u64 cost, __u64 t
 	*now_ns = replay ? replay->time_ns : vnic_recent_ns(stats, &exact);
 	for (i = 0; i < VNIC_LIMITER_TRIES; i++) {
 		tat = READ_ONCE(*state);
-		wait = vnic_limiter_wait(tat, *now_ns << VNIC_TICKS_PER_NS_SHIFT, cost, tolerance, &next);
+		wait = vnic_limiter_wait(action, patience, tat, *now_ns << VNIC_TICKS_PER_NS_SHIFT, cost, &next);
 		if (wait && !exact) {
 			*now_ns = vnic_exact_ns(stats);
 			exact = true;
 			continue;
 		}
-		if (wait && !charge)
+		if (wait > patience)
 			return wait;
 		if (likely(__sync_val_compare_and_swap(state, tat, next) == tat))
 			return wait;

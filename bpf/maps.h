@@ -12,6 +12,8 @@
 /* Set by the loader before load; the verifier removes what they rule out. */
 const volatile __u32 vnic_flow_set_mask = 0;		/* number of sets - 1; a power of two less one */
 const volatile __u32 vnic_flow_hash_keys[10] = {};	/* random, from control.hash_seed */
+/* A second: a flow with more than one packet outlives singletons that are younger by up to this much. */
+const volatile __u32 vnic_flow_protected_jiffies = 251;
 const volatile __u32 vnic_latency_sample_mask = 63;	/* one packet in mask + 1 is timed */
 const volatile bool vnic_deliver_metadata = false;	/* leave struct vnic_meta before the frame */
 const volatile bool vnic_replay = false;		/* clock and lengths come from a capture */

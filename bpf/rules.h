@@ -111,7 +111,7 @@ static __always_inline struct vnic_rule_action *vnic_get_action(const struct vni
 	return bpf_map_lookup_elem(&vnic_rule_actions, &index);
 }
 
-/* Tells user space, once, that a generation is in effect. */
+/* Tells user space, once, that packets meet a generation. Not for a packet that somebody only asks about. */
 static __always_inline void vnic_note_generation(__u32 generation)
 {
 	__u32 seen = READ_ONCE(vnic_seen_generation);
@@ -146,7 +146,6 @@ __noinline __u64 vnic_classify(struct vnic_flow_key *key, __u32 generation)
 		else
 			slot = VNIC_NO_RULE;
 	}
-	vnic_note_generation(generation);
 	return verdict | slot | (__u64)flags << VNIC_VERDICT_FLAG_SHIFT;
 }
 

@@ -5,7 +5,8 @@
  * attach counts as never done: the next command finds no active table and removes what is there.
  */
 import { VnicError } from '../errors.ts';
-import { attachClsactEgress, detachClsactEgress } from '../loader/clsact.ts';
+import { attachClsactEgress, detachClsactEgress, ensureClsact } from '../loader/clsact.ts';
+import { raiseCpumapThreads } from '../loader/cpumap-threads.ts';
 import type { Fd } from '../loader/fd.ts';
 import type { Native } from '../loader/ffi/index.ts';
 import { attachTcxEgress, attachXdp } from '../loader/link.ts';
@@ -103,10 +104,31 @@ export function performAttach(input: AttachInput, actions: readonly AttachAction
   try {
     for (const action of actions) perform(action, input, work, ports, undo);
   } catch (error) {
-    for (const step of undo.reverse()) step();
+    undoAll(undo.reverse(), error);
     throw error;
   }
   return loaded(work);
+}
+
+/** A step that cannot be undone does not keep the others from it. */
+function undoAll(steps: readonly (() => void)[], cause: unknown): void {
+  const failures: unknown[] = [];
+  for (const step of steps) {
+    try {
+      step();
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length === 0) return;
+  throw new VnicError(
+    'failed',
+    `Attaching failed (${String(cause)}), and so did undoing it: ${failures.map(String).join('; ')}`,
+    {
+      remedy: 'Look at what is left: vnicctl status',
+      cause,
+    },
+  );
 }
 
 function loaded(work: Work): Dataplane {
@@ -137,6 +159,7 @@ function perform(action: AttachAction, input: AttachInput, work: Work, ports: At
       for (const cpu of action.cpus) {
         dataplane.cpus.set(cpu, { qsize: action.packets, progFd: dataplane.program('vnic_cpu') });
       }
+      raiseCpumapThreads(dataplane.cpus.map.id);
       dataplane.setQueueCpus(settings.queueCpus);
       return;
     }
@@ -163,9 +186,13 @@ function perform(action: AttachAction, input: AttachInput, work: Work, ports: At
           pinLink(pins, attachTcxEgress(native, program, action.ifindex), LINK_EGRESS);
           return;
         }
-        const made = attachClsactEgress(native, program, action.ifindex);
-        work.record = { ...work.record, clsactMade: made };
-        undo.push(() => inNetns(native, device.netns, () => detachClsactEgress(native, action.ifindex, made)));
+        const clsactMade = ensureClsact(native, action.ifindex);
+        work.record = { ...work.record, clsactMade };
+        undo.push(() => inNetns(native, device.netns, () => detachClsactEgress(native, action.ifindex, clsactMade)));
+        // Who clears away after a kill must know whose the qdisc is.
+        undo.push(() => records.dropStaged(device));
+        records.stage(work.record);
+        attachClsactEgress(native, program, action.ifindex);
       });
       return;
     }
@@ -176,8 +203,8 @@ function perform(action: AttachAction, input: AttachInput, work: Work, ports: At
       return;
     }
     case 'save-record':
-      undo.push(() => records.remove(device));
-      records.write(work.record);
+      undo.push(() => records.dropStaged(device));
+      records.stage(work.record);
       return;
     case 'activate':
       if (work.rules === undefined || work.table === undefined) {
@@ -185,6 +212,7 @@ function perform(action: AttachAction, input: AttachInput, work: Work, ports: At
       }
       new RuleStore(loaded(work)).activate(work.rules);
       new TableStore(loaded(work)).activate(work.table);
+      records.promote(device);
       return;
   }
 }

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One attached device, open: what can be asked of it and changed in it. */
+
+import { validateAzs } from '../config/azs.ts';
 import { type DeviceConfig, formatDevice } from '../config/device.ts';
 import { VnicError } from '../errors.ts';
 import { linkInfo } from '../loader/link.ts';
 import { deviceText, type PinFolder } from '../loader/pins.ts';
 import { VnicLimits, VnicRuleAction, VnicRuleState } from '../maps/generated/abi.ts';
 import type { AzConfig } from '../steering/azs.ts';
-import { failAz, recoverAz, type StateChange, type SteeringState } from '../steering/plan-az.ts';
+import { effectiveQueues, failAz, recoverAz, type StateChange, type SteeringState } from '../steering/plan-az.ts';
 import { plan } from '../steering/planner.ts';
-import { effectiveQueues } from '../steering/plan-az.ts';
 import type { Rule } from '../steering/rules/model.ts';
 import { type RuleWarning, validateRules } from '../steering/rules/validate.ts';
-import { validateAzs } from '../config/azs.ts';
 import {
   type DataplaneCounters,
   type LatencySummary,
@@ -204,17 +204,22 @@ export class AttachedDevice implements Disposable, FlowNames {
     return counters;
   }
 
+  /** What replaceRules would complain of. Throws as it does; nothing is changed. */
+  checkRules(rules: readonly Rule[]): RuleWarning[] {
+    return validateRules(rules, { queues: this.#record.settings.queues, maxRules: this.dataplane.maxRules });
+  }
+
   /** Replaces the whole set: validated, loaded beside the live one, recorded, switched by one store. */
   replaceRules(rules: readonly Rule[]): RuleWarning[] {
-    const warnings = validateRules(rules, { queues: this.#record.settings.queues, maxRules: this.dataplane.maxRules });
+    const warnings = this.checkRules(rules);
     this.#commitConfig({ ...this.#config, rules });
     return warnings;
   }
 
   /** Rules and AZ prefixes are one set: both change with one store. */
-  #commitConfig(config: DeviceConfig): void {
+  #commitConfig(config: DeviceConfig, failedAzs = this.#record.failedAzs): void {
     const prepared = this.rules.prepare(config.rules, config.azs);
-    this.#save({ spec: formatDevice(config), ruleGeneration: prepared.generation });
+    this.#save({ spec: formatDevice(config), ruleGeneration: prepared.generation, failedAzs });
     this.rules.activate(prepared);
     this.#config = config;
     this.#model = DeviceModel.of(config, this.#record.settings.queueCpus);
@@ -255,6 +260,10 @@ export class AttachedDevice implements Disposable, FlowNames {
     return failAz(this.#steering(), this.#azIndex(name), { force }).plan;
   }
 
+  planRecovery(name: string): StateChange['plan'] {
+    return recoverAz(this.#steering(), this.#azIndex(name)).plan;
+  }
+
   /** Takes an AZ's queues out of use: recorded first, then one store. */
   failAz(name: string, force = false, now = new Date()): AzChange {
     const change = failAz(this.#steering(), this.#azIndex(name), { force });
@@ -264,7 +273,7 @@ export class AttachedDevice implements Disposable, FlowNames {
 
   recoverAz(name: string): AzChange {
     const change = recoverAz(this.#steering(), this.#azIndex(name));
-    return this.#applyAzChange(name, change, this.#record.failedAzs.filter((az) => az.name !== name));
+    return this.#applyAzChange(name, change, this.#failedWithout(name));
   }
 
   #applyAzChange(az: string, change: StateChange, failedAzs: DeviceRecord['failedAzs']): AzChange {
@@ -276,30 +285,51 @@ export class AttachedDevice implements Disposable, FlowNames {
 
   /** Adds or changes an AZ. Buckets move where its queues or weights ask for it. */
   setAz(az: AzConfig): AzChange {
-    const others = this.#config.azs.filter((other) => other.name !== az.name);
-    const position = this.#config.azs.findIndex((other) => other.name === az.name);
-    const azs = position < 0 ? [...others, az] : this.#config.azs.map((other) => (other.name === az.name ? az : other));
-    return this.#changeAzs(az.name, azs);
+    return this.#changeAzs(az.name, this.#withAz(az), this.#record.failedAzs);
+  }
+
+  /** What setAz would move. Nothing is changed. */
+  planSet(az: AzConfig): StateChange['plan'] {
+    return this.#planAzs(this.#withAz(az), this.#record.failedAzs).plan;
   }
 
   deleteAz(name: string): AzChange {
-    this.#azIndex(name);
-    this.#save({ failedAzs: this.#record.failedAzs.filter((az) => az.name !== name) });
-    return this.#changeAzs(
-      name,
-      this.#config.azs.filter((az) => az.name !== name),
-    );
+    return this.#changeAzs(name, this.#withoutAz(name), this.#failedWithout(name));
   }
 
-  #changeAzs(name: string, azs: readonly AzConfig[]): AzChange {
+  /** What deleteAz would move. Nothing is changed. */
+  planDeletion(name: string): StateChange['plan'] {
+    return this.#planAzs(this.#withoutAz(name), this.#failedWithout(name)).plan;
+  }
+
+  #withAz(az: AzConfig): AzConfig[] {
+    const isKnown = this.#config.azs.some((other) => other.name === az.name);
+    if (!isKnown) return [...this.#config.azs, az];
+    return this.#config.azs.map((other) => (other.name === az.name ? az : other));
+  }
+
+  #withoutAz(name: string): AzConfig[] {
+    this.#azIndex(name);
+    return this.#config.azs.filter((az) => az.name !== name);
+  }
+
+  #failedWithout(name: string): DeviceRecord['failedAzs'] {
+    return this.#record.failedAzs.filter((az) => az.name !== name);
+  }
+
+  #planAzs(azs: readonly AzConfig[], failedAzs: DeviceRecord['failedAzs']) {
     validateAzs(azs, this.#record.settings.queues);
-    const before = this.#steering();
     const config = { ...this.#config, azs };
     const model = DeviceModel.of(config, this.#record.settings.queueCpus);
-    const next = model.homeState(this.#record.failedAzs.map((az) => az.name));
-    const result = plan({ ...next, queues: effectiveQueues(next), current: before.current });
+    const next = model.homeState(failedAzs.map((az) => az.name));
+    const { current } = this.#steering();
+    return { config, plan: plan({ ...next, queues: effectiveQueues(next), current }) };
+  }
+
+  #changeAzs(name: string, azs: readonly AzConfig[], failedAzs: DeviceRecord['failedAzs']): AzChange {
+    const { config, plan: result } = this.#planAzs(azs, failedAzs);
     const generation = this.tables.prepare(result.table);
-    this.#commitConfig(config);
+    this.#commitConfig(config, failedAzs);
     const { commitNs } = this.tables.activate(generation);
     return { az: name, plan: result, commitNs: Number(commitNs) };
   }

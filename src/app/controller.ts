@@ -6,6 +6,7 @@
 import { randomInt } from 'node:crypto';
 import { release } from 'node:os';
 import path from 'node:path';
+import { validateAzs } from '../config/azs.ts';
 import { type DeviceConfig, formatDevice, parseDevice } from '../config/device.ts';
 import { VnicError } from '../errors.ts';
 import { clsactEgressProgram, detachClsactEgress } from '../loader/clsact.ts';
@@ -14,6 +15,10 @@ import { linkInfo } from '../loader/link.ts';
 import { FileLock } from '../loader/lock.ts';
 import { inNetns } from '../loader/netns.ts';
 import { type DeviceId, deviceText, PinFolder, pinnedDevices } from '../loader/pins.ts';
+import { type DeviceFacts, diagnose, type Finding, gatherFacts, refuseIfBlocked } from '../loader/preflight/index.ts';
+import { rxQueuesOf } from '../loader/preflight/rules/queues.ts';
+import { VnicLimits } from '../maps/generated/abi.ts';
+import { validateRules } from '../steering/rules/validate.ts';
 import { type AttachAction, LINK_EGRESS, LINK_XDP, performAttach, planAttach } from './attach.ts';
 import { AttachedDevice } from './attached-device.ts';
 import { Dataplane } from './dataplane.ts';
@@ -24,14 +29,21 @@ import { TableStore } from './table-store.ts';
 
 export interface ControllerOptions {
   native: Native;
-  /** Records and the lock live here. */
+  /** Records live here. */
   stateFolder: string;
-  runFolder: string;
+  /**
+   * The lock lives here; default /run/vnic. It guards the pins, which are the machine's: everybody who uses the same
+   * bpffs must use the same lock.
+   */
+  runFolder?: string;
   lockTimeoutMs?: number;
 }
 
 export interface AttachRequest {
-  config: DeviceConfig;
+  /** Absent: what is recorded of the device (it was attached before a reboot), else nothing but defaults. */
+  config?: DeviceConfig;
+  /** Overrides the configuration's num_queues. */
+  queues?: number;
   mode: 'native' | 'generic';
   egress?: EgressHook;
   maxFlows?: number;
@@ -42,13 +54,23 @@ export interface AttachRequest {
 
 export interface AttachResult {
   device: string;
+  mode: 'native' | 'generic';
+  egress: EgressHook;
+  queues: number;
+  azs: number;
+  rules: number;
+  /** Where AZs and rules come from. */
+  source: 'config' | 'record' | 'defaults';
   actions: AttachAction[];
+  /** What preflight found; none of them blocks. */
+  findings: Finding[];
   performed: boolean;
 }
 
-export const attachDefaults = { maxFlows: 131_072, maxRules: 131_072, cpuQueueSize: 4096 } as const;
+export const attachDefaults = { maxFlows: 131_072, maxRules: 131_072, cpuQueueSize: 16_384 } as const;
 
 const LOCK_TIMEOUT_MS = 10_000;
+const RUN_FOLDER = '/run/vnic';
 
 export class Controller {
   readonly native: Native;
@@ -59,14 +81,14 @@ export class Controller {
   constructor(options: ControllerOptions) {
     this.native = options.native;
     this.records = new RecordStore(options.stateFolder);
-    this.#lockFile = path.join(options.runFolder, 'vnicctl.lock');
+    this.#lockFile = path.join(options.runFolder ?? RUN_FOLDER, 'vnicctl.lock');
     this.#lockTimeoutMs = options.lockTimeoutMs ?? LOCK_TIMEOUT_MS;
   }
 
   /** Holds the lock while `action` runs, after clearing away what a killed command left. */
   locked<T>(action: () => T): T {
     using _lock = FileLock.acquire(this.native, this.#lockFile, this.#lockTimeoutMs);
-    for (const device of pinnedDevices()) this.#removeHalfAttached(device);
+    for (const device of pinnedDevices()) this.#settle(device);
     return action();
   }
 
@@ -83,41 +105,67 @@ export class Controller {
     return this.pins(device).exists(LINK_XDP);
   }
 
-  /** Attaches, or says what attaching would do. Throws `conflict` when the device is attached already. */
+  /** What would block or degrade attaching. Changes nothing. Throws `not_found` for an unknown namespace. */
+  doctor(device: DeviceId, options: { mode: 'native' | 'generic'; queues?: number }): Finding[] {
+    return diagnose(this.#facts(device), options);
+  }
+
+  #facts(device: DeviceId): DeviceFacts {
+    const pinFolder = this.pins(device).path;
+    return inNetns(this.native, device.netns, () => gatherFacts(this.native, device.name, { pinFolder }));
+  }
+
+  /**
+   * Attaches, or says what attaching would do. Throws `conflict` when the device is attached already, and what
+   * preflight refuses, before anything is touched.
+   */
   attach(device: DeviceId, request: AttachRequest): AttachResult {
     return this.locked(() => {
       if (this.isAttached(device)) {
         throw new VnicError('conflict', `${deviceText(device)} is attached already.`, {
-          remedy: `See vnicctl status ${device.name}; to change how it is attached, detach first.`,
+          remedy: `See vnicctl status ${asArguments(device)}; to change how it is attached, detach first.`,
         });
       }
+      const earlier = request.config === undefined ? this.records.read(device) : null;
+      const given = request.config ?? parseDevice(device.name, earlier?.spec ?? {});
+      const config = request.queues === undefined ? given : { ...given, numQueues: request.queues };
+      const asked = config.numQueues;
+      const facts = this.#facts(device);
+      const findings = diagnose(facts, { mode: request.mode, ...(asked === undefined ? {} : { queues: asked }) });
+      refuseIfBlocked(findings);
       const shape = inNetns(this.native, device.netns, () => deviceShape(device.name));
-      const model = this.#modelFor(request.config, shape.rxQueues);
-      const record = this.#newRecord(device, request, model, shape);
+      const inUse = facts.link === null ? shape.rxQueues : rxQueuesOf(facts.link);
+      const queueCount = asked ?? Math.min(inUse, VnicLimits.maxQueues);
+      validateAzs(config.azs, queueCount);
+      validateRules(config.rules, { queues: queueCount, maxRules: request.maxRules ?? attachDefaults.maxRules });
+      const model = DeviceModel.plan(config, queueCount, onlineCpus());
+      const record = this.#newRecord(device, request, model, { mac: shape.mac, failedAzs: earlier?.failedAzs ?? [] });
       const pins = this.pins(device);
       const actions = planAttach({ record, model, ifindex: shape.ifindex }, pins.path);
-      if (request.dryRun === true) return { device: deviceText(device), actions, performed: false };
-      const ports = { native: this.native, pins, records: this.records };
-      performAttach({ record, model, ifindex: shape.ifindex }, actions, ports).close();
-      return { device: deviceText(device), actions, performed: true };
+      if (request.dryRun !== true) {
+        const ports = { native: this.native, pins, records: this.records };
+        performAttach({ record, model, ifindex: shape.ifindex }, actions, ports).close();
+      }
+      return {
+        device: deviceText(device),
+        mode: request.mode,
+        egress: record.settings.egress,
+        queues: queueCount,
+        azs: config.azs.length,
+        rules: config.rules.length,
+        source: request.config !== undefined ? 'config' : earlier === null ? 'defaults' : 'record',
+        actions,
+        findings,
+        performed: request.dryRun !== true,
+      };
     });
-  }
-
-  #modelFor(config: DeviceConfig, rxQueues: number): DeviceModel {
-    const queueCount = config.numQueues ?? Math.min(rxQueues, 64);
-    if (queueCount > rxQueues) {
-      throw new VnicError('preflight_refused', `${config.name} has ${rxQueues} queues, fewer than the ${queueCount} asked for.`, {
-        remedy: `Raise them with: ethtool -L ${config.name} combined ${queueCount}, or give --queues ${rxQueues}`,
-      });
-    }
-    return DeviceModel.plan(config, queueCount, onlineCpus());
   }
 
   #newRecord(
     device: DeviceId,
     request: AttachRequest,
     model: DeviceModel,
-    shape: { mac: string },
+    from: Pick<DeviceRecord, 'mac' | 'failedAzs'>,
   ): DeviceRecord {
     const queueCpus = model.topology.queues.map((queue) => queue.cpu);
     const settings: DataplaneSettings = {
@@ -134,10 +182,10 @@ export class Controller {
     return {
       version: RECORD_VERSION,
       device,
-      mac: shape.mac,
+      mac: from.mac,
       settings,
-      spec: formatDevice(request.config),
-      failedAzs: [],
+      spec: formatDevice(model.config),
+      failedAzs: from.failedAzs,
       ruleGeneration: 0,
       clsactMade: false,
     };
@@ -155,28 +203,45 @@ export class Controller {
     });
   }
 
+  /** Names of the pins that detach would remove. Throws `not_found`. */
+  describeDetach(device: DeviceId): string[] {
+    if (!this.isAttached(device)) throw notAttached(device);
+    return this.pins(device).names();
+  }
+
   /** Links first: no packet meets a dataplane that is half gone. */
   #takeOff(device: DeviceId): void {
     const pins = this.pins(device);
     const ifindex = this.#attachedIfindex(device);
     pins.unpin(LINK_XDP);
     pins.unpin(LINK_EGRESS);
-    const record = this.#readRecordQuietly(device);
-    if (ifindex !== null && ifindex !== 0) {
-      inNetns(this.native, device.netns, () => {
-        if (clsactEgressProgram(this.native, ifindex) !== null) {
-          detachClsactEgress(this.native, ifindex, record?.clsactMade ?? false);
-        }
-      });
-    }
+    if (ifindex !== null) this.#takeOffClsact(device, ifindex);
     pins.remove();
+    this.records.dropStaged(device);
   }
 
+  #takeOffClsact(device: DeviceId, ifindex: number): void {
+    const record = this.records.readStaged(device) ?? this.#readRecordQuietly(device);
+    if (record !== null && record.settings.egress !== 'clsact') return;
+    const clsactMade = record?.clsactMade ?? false;
+    ifThere(() =>
+      inNetns(this.native, device.netns, () => {
+        if (clsactMade || clsactEgressProgram(this.native, ifindex) !== null) {
+          detachClsactEgress(this.native, ifindex, clsactMade);
+        }
+      }),
+    );
+  }
+
+  /** By its link, or by its name for an attach that was killed before there was one. Null: the device is gone. */
   #attachedIfindex(device: DeviceId): number | null {
     const pins = this.pins(device);
-    if (!pins.exists(LINK_XDP)) return null;
-    using link = pins.open(LINK_XDP);
-    return linkInfo(this.native, link).ifindex;
+    if (pins.exists(LINK_XDP)) {
+      using link = pins.open(LINK_XDP);
+      const { ifindex } = linkInfo(this.native, link);
+      return ifindex === 0 ? null : ifindex;
+    }
+    return ifThere(() => inNetns(this.native, device.netns, () => deviceShape(device.name).ifindex));
   }
 
   #readRecordQuietly(device: DeviceId): DeviceRecord | null {
@@ -188,13 +253,19 @@ export class Controller {
     }
   }
 
-  /** What a killed attach or detach left: pins without a link, or without an active table. */
-  #removeHalfAttached(device: DeviceId): void {
+  /**
+   * Finishes or clears away what a killed attach or detach left. Pins without a link or without an active table: it was
+   * not done. A staged record beside an active table: it was, but for the last rename.
+   */
+  #settle(device: DeviceId): void {
     const pins = this.pins(device);
     if (pins.exists(LINK_XDP)) {
       try {
         using dataplane = Dataplane.open(this.native, pins);
-        if (new TableStore(dataplane).active() !== null || this.#steeringStopped(device)) return;
+        if (new TableStore(dataplane).active() !== null) {
+          this.records.promote(device);
+          return;
+        }
       } catch (error) {
         // Another version's pins are not ours to remove: detach --force does that when asked.
         if (error instanceof VnicError && error.code === 'abi_mismatch') return;
@@ -202,13 +273,6 @@ export class Controller {
       }
     }
     this.#takeOff(device);
-    this.records.remove(device);
-  }
-
-  /** No table is active because no queue is usable: that is a state, not a half-done attach. */
-  #steeringStopped(device: DeviceId): boolean {
-    const record = this.#readRecordQuietly(device);
-    return record !== null && record.failedAzs.length > 0;
   }
 
   /** Opens an attached device for one operation. Throws `not_found`, `abi_mismatch`, `state_damaged`. */
@@ -217,7 +281,7 @@ export class Controller {
     const record = this.records.read(device);
     if (record === null) {
       throw new VnicError('state_damaged', `${deviceText(device)} is attached, but its record is missing.`, {
-        remedy: `Detach it with: vnicctl detach ${device.name} --force, and attach it again.`,
+        remedy: `Detach it with: vnicctl detach ${asArguments(device)} --force; then attach it again.`,
       });
     }
     const config = parseDevice(device.name, record.spec);
@@ -235,6 +299,21 @@ export class Controller {
   }
 }
 
+/** A device as vnicctl's command line names it. */
+function asArguments({ name, netns }: DeviceId): string {
+  return netns === null ? name : `${name} --netns ${netns}`;
+}
+
+/** Null where the device or its namespace is gone. */
+function ifThere<T>(action: () => T): T | null {
+  try {
+    return action();
+  } catch (error) {
+    if (error instanceof VnicError && error.code === 'not_found') return null;
+    throw error;
+  }
+}
+
 /** tcx came with Linux 6.6. @param kernelRelease as `uname -r` prints it */
 export function hasTcx(kernelRelease: string): boolean {
   const [major = 0, minor = 0] = kernelRelease.split('.').map(Number);
@@ -243,6 +322,6 @@ export function hasTcx(kernelRelease: string): boolean {
 
 function notAttached(device: DeviceId): VnicError {
   return new VnicError('not_found', `${deviceText(device)} is not attached.`, {
-    remedy: `Attach it with: vnicctl attach ${device.name}`,
+    remedy: `Attach it with: vnicctl attach ${asArguments(device)}`,
   });
 }

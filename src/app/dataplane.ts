@@ -7,17 +7,6 @@ import type { Native } from '../loader/ffi/index.ts';
 import { BpfObject, type ObjectSettings } from '../loader/object.ts';
 import type { PinFolder } from '../loader/pins.ts';
 import {
-  BpfMap,
-  CpuMap,
-  checkLayout,
-  declaredLayouts,
-  HashMap,
-  MapOfMaps,
-  MappedArray,
-  ProgArray,
-  RingBuffer,
-} from '../maps/index.ts';
-import {
   VnicAbi,
   VnicAzIndex,
   VnicAzPrefix,
@@ -38,11 +27,29 @@ import {
   VnicShapeCount,
   VnicTableRow,
 } from '../maps/generated/abi.ts';
-import { possibleCpuCount } from './machine.ts';
+import {
+  BpfMap,
+  CpuMap,
+  checkLayout,
+  declaredLayouts,
+  HashMap,
+  MapOfMaps,
+  MappedArray,
+  ProgArray,
+  RingBuffer,
+} from '../maps/index.ts';
+import { jiffyNs, possibleCpuCount } from './machine.ts';
 
 export const objectPath = fileURLToPath(new URL('../../build/bpf/vnic.bpf.o', import.meta.url));
 
-export const programNames = ['vnic_root', 'vnic_ingress', 'vnic_cpu', 'vnic_egress', 'vnic_explain', 'vnic_clock'] as const;
+export const programNames = [
+  'vnic_root',
+  'vnic_ingress',
+  'vnic_cpu',
+  'vnic_egress',
+  'vnic_explain',
+  'vnic_clock',
+] as const;
 export type ProgramName = (typeof programNames)[number];
 
 /** Whose BTF layout is held against the code's before pinned maps are used. */
@@ -99,7 +106,7 @@ export function flowSetCount(maxFlows: number): number {
   return 2 ** Math.ceil(Math.log2(Math.max(sets, 1)));
 }
 
-function objectSettings(size: DataplaneSize): ObjectSettings {
+function objectSettings(native: Native, size: DataplaneSize): ObjectSettings {
   const cpus = possibleCpuCount();
   const sets = flowSetCount(size.maxFlows);
   return {
@@ -116,6 +123,8 @@ function objectSettings(size: DataplaneSize): ObjectSettings {
     constants: {
       vnic_flow_set_mask: sets - 1,
       vnic_flow_hash_keys: flowHashKeys(size.hashSeed),
+      // One more, because a jiffy may be nearly over when it is read.
+      vnic_flow_protected_jiffies: Math.ceil(1e9 / jiffyNs(native)) + 1,
       vnic_latency_sample_mask: 2 ** size.latencySampleShift - 1,
       vnic_deliver_metadata: size.deliverMetadata,
       vnic_replay: size.replay,
@@ -176,7 +185,7 @@ export class Dataplane implements Disposable {
 
   /** Loads the object. Nothing is pinned or attached; steering is off until a table is made active. */
   static create(native: Native, size: DataplaneSize, path = objectPath): Dataplane {
-    using object = BpfObject.load(native, path, objectSettings(size));
+    using object = BpfObject.load(native, path, objectSettings(native, size));
     const maps = new Map(mapNames.map((name) => [name, BpfMap.fromFd(native, object.mapFd(name))]));
     const programs = new Map(programNames.map((name) => [name, object.programFd(name)]));
     const dataplane = new Dataplane(native, maps, programs);
@@ -190,7 +199,10 @@ export class Dataplane implements Disposable {
       queueCpu: new Uint16Array(VnicLimits.maxQueues).fill(VnicNone.noCpu),
       tables: [],
     });
-    new ProgArray(native, dataplane.#map('vnic_progs')).set(VnicProgSlot.slotIngress, dataplane.program('vnic_ingress'));
+    new ProgArray(native, dataplane.#map('vnic_progs')).set(
+      VnicProgSlot.slotIngress,
+      dataplane.program('vnic_ingress'),
+    );
     return dataplane;
   }
 

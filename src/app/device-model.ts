@@ -3,17 +3,26 @@
 import type { DeviceConfig } from '../config/device.ts';
 import type { AzConfig } from '../steering/azs.ts';
 import { initialState, type SteeringState } from '../steering/plan-az.ts';
-import { type AzSpec, checkTopology, type CpuSpec, planQueues, type QueueSpec, type Topology } from '../steering/queues.ts';
+import {
+  type AzSpec,
+  type CpuSpec,
+  checkTopology,
+  planQueues,
+  type QueueSpec,
+  type Topology,
+} from '../steering/queues.ts';
 import type { Rule } from '../steering/rules/model.ts';
 
 export class DeviceModel {
+  readonly config: DeviceConfig;
   readonly azs: readonly AzConfig[];
   readonly rules: readonly Rule[];
   readonly topology: Topology;
 
-  private constructor(azs: readonly AzConfig[], rules: readonly Rule[], topology: Topology) {
-    this.azs = azs;
-    this.rules = rules;
+  private constructor(config: DeviceConfig, topology: Topology) {
+    this.config = config;
+    this.azs = config.azs;
+    this.rules = config.rules;
     this.topology = topology;
   }
 
@@ -21,7 +30,7 @@ export class DeviceModel {
   static plan(config: DeviceConfig, queueCount: number, cpus: readonly CpuSpec[]): DeviceModel {
     const azs = azSpecs(config.azs);
     const queues = planQueues({ queueCount, azs, cpus, numaNode: config.numaNode });
-    return new DeviceModel(config.azs, config.rules, { queues, azs });
+    return new DeviceModel(config, { queues, azs });
   }
 
   /** For a device whose queues have their CPUs already. */
@@ -33,7 +42,7 @@ export class DeviceModel {
     });
     const topology = { queues, azs };
     checkTopology(topology);
-    return new DeviceModel(config.azs, config.rules, topology);
+    return new DeviceModel(config, topology);
   }
 
   /** All queues usable but those of failed AZs. */

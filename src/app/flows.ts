@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The flow table, read from mapped memory while packets go on. */
-import type { Native } from '../loader/ffi/index.ts';
 import { ProgramRunner } from '../loader/program.ts';
 import {
   VnicClock,
-  VnicFlow,
+  type VnicFlow,
   VnicFlowKey,
   VnicFlowSet,
   VnicLimits,
@@ -12,9 +11,9 @@ import {
   VnicVerdictFlag,
   VnicVerdictLayout,
 } from '../maps/generated/abi.ts';
-import { Libc, Timespec } from '../maps/generated/host.ts';
 import { formatAddress } from '../steering/rules/prefix.ts';
 import type { Dataplane } from './dataplane.ts';
+import { jiffyNs } from './machine.ts';
 
 export type FlowOrder = 'bytes' | 'packets' | 'rate';
 
@@ -65,13 +64,14 @@ export function readFlows(dataplane: Dataplane): FlowEntry[] {
 
 function merge(a: VnicFlow, b: VnicFlow): VnicFlow {
   const newer = a.lastSeenJiffies >= b.lastSeenJiffies ? a : b;
+  const older = a.createdJiffies < b.createdJiffies ? a : b;
   return {
     ...newer,
     packets: a.packets + b.packets,
     bytes: a.bytes + b.bytes,
     droppedPackets: a.droppedPackets + b.droppedPackets,
     droppedBytes: a.droppedBytes + b.droppedBytes,
-    createdJiffies: a.createdJiffies < b.createdJiffies ? a.createdJiffies : b.createdJiffies,
+    createdJiffies: older.createdJiffies,
   };
 }
 
@@ -125,14 +125,6 @@ export class JiffyClock {
   secondsSince(jiffies: bigint): number {
     return Math.max(0, (Number(this.#nowJiffies - jiffies) * this.#nsPerJiffy) / 1e9);
   }
-}
-
-/** CLOCK_MONOTONIC_COARSE advances once a jiffy, and its resolution says by how much (clock_getres(2)). */
-function jiffyNs(native: Native): number {
-  const resolution = native.memory.alloc(Timespec.size);
-  native.check(native.libc.clock_getres(Libc.clockMonotonicCoarse, resolution), 'clock_getres');
-  const { tvSec, tvNsec } = Timespec.decode(resolution);
-  return Number(tvSec) * 1e9 + Number(tvNsec);
 }
 
 /** The top flows as users see them. */

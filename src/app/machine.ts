@@ -3,6 +3,8 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { VnicError } from '../errors.ts';
+import type { Native } from '../loader/ffi/index.ts';
+import { Libc, Timespec } from '../maps/generated/host.ts';
 import type { CpuSpec } from '../steering/queues.ts';
 
 const CPUS = '/sys/devices/system/cpu';
@@ -33,6 +35,14 @@ export function possibleCpuCount(): number {
   return Math.max(...parseCpuList(readFileSync(`${CPUS}/possible`, 'utf8'))) + 1;
 }
 
+/** CLOCK_MONOTONIC_COARSE advances once a jiffy, and its resolution says by how much (clock_getres(2)). */
+export function jiffyNs(native: Native): number {
+  const resolution = native.memory.alloc(Timespec.size);
+  native.check(native.libc.clock_getres(Libc.clockMonotonicCoarse, resolution), 'clock_getres');
+  const { tvSec, tvNsec } = Timespec.decode(resolution);
+  return Number(tvSec) * 1e9 + Number(tvNsec);
+}
+
 export interface DeviceShape {
   ifindex: number;
   mac: string;
@@ -51,11 +61,11 @@ export function deviceShape(name: string): DeviceShape {
       cause: error,
     });
   }
-  const [link] = JSON.parse(text) as Record<string, unknown>[];
+  const [link] = JSON.parse(text) as [{ ifindex: number; address?: string; num_rx_queues?: number; num_tx_queues?: number }];
   return {
-    ifindex: Number(link?.['ifindex']),
-    mac: String(link?.['address'] ?? ''),
-    rxQueues: Number(link?.['num_rx_queues'] ?? 1),
-    txQueues: Number(link?.['num_tx_queues'] ?? 1),
+    ifindex: link.ifindex,
+    mac: link.address ?? '',
+    rxQueues: link.num_rx_queues ?? 1,
+    txQueues: link.num_tx_queues ?? 1,
   };
 }

@@ -3,9 +3,21 @@
  * Records: what was asked of each device, kept on disk. A record is replaced whole: temporary file, fsync, rename, fsync of
  * the folder, so that a reader sees the old one or the new one, also after a power loss.
  */
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
-import { type DeviceInput } from '../config/schema.ts';
+import { parseDevice } from '../config/device.ts';
+import type { DeviceInput } from '../config/schema.ts';
 import { VnicError } from '../errors.ts';
 import { type DeviceId, deviceText } from '../loader/pins.ts';
 
@@ -49,6 +61,16 @@ export interface DeviceRecord {
   clsactMade: boolean;
 }
 
+/** Throws when what was read is no record of this version. */
+function checkRecord(value: unknown): DeviceRecord {
+  const record = value as DeviceRecord;
+  if (record?.version !== RECORD_VERSION) throw new Error(`its version is ${String(record?.version)}`);
+  if (!Array.isArray(record.settings?.queueCpus) || !Array.isArray(record.failedAzs))
+    throw new Error('fields are missing');
+  parseDevice(record.device.name, record.spec);
+  return record;
+}
+
 export class RecordStore {
   readonly #folder: string;
 
@@ -60,28 +82,65 @@ export class RecordStore {
     return path.join(this.#folder, `${encodeURIComponent(deviceText(device))}.json`);
   }
 
+  #stagedPathOf(device: DeviceId): string {
+    return `${this.#pathOf(device)}.staged`;
+  }
+
   /** Throws `state_damaged` when a record cannot be understood; the file is set aside, not deleted. */
   read(device: DeviceId): DeviceRecord | null {
     const file = this.#pathOf(device);
     if (!existsSync(file)) return null;
     const text = readFileSync(file, 'utf8');
     try {
-      const record = JSON.parse(text) as DeviceRecord;
-      if (record.version !== RECORD_VERSION) throw new Error(`version ${String(record.version)}`);
-      return record;
+      return checkRecord(JSON.parse(text));
     } catch (error) {
       const aside = `${file}.damaged-${Date.now()}`;
       renameSync(file, aside);
-      throw new VnicError('state_damaged', `The record of ${deviceText(device)} cannot be read; it was moved to ${aside}.`, {
-        remedy: `Detach and attach again, or repair the file and move it back to ${file}.`,
-        cause: error,
-      });
+      throw new VnicError(
+        'state_damaged',
+        `The record of ${deviceText(device)} cannot be read; it was moved to ${aside}.`,
+        {
+          remedy: `Detach and attach again, or repair the file and move it back to ${file}.`,
+          cause: error,
+        },
+      );
     }
   }
 
+  /**
+   * Keeps the record of an attach that is not done yet beside the one in force; `promote` puts it in force.
+   * A killed attach so leaves the rules and AZs of the device as they were.
+   */
+  stage(record: DeviceRecord): void {
+    this.#replace(record, this.#stagedPathOf(record.device));
+  }
+
+  /** Puts the staged record in force, if there is one. */
+  promote(device: DeviceId): void {
+    if (!existsSync(this.#stagedPathOf(device))) return;
+    renameSync(this.#stagedPathOf(device), this.#pathOf(device));
+    this.#syncFolder();
+  }
+
+  /** The staged record, or null. Without any complaint: what cannot be read was not staged. */
+  readStaged(device: DeviceId): DeviceRecord | null {
+    try {
+      return JSON.parse(readFileSync(this.#stagedPathOf(device), 'utf8')) as DeviceRecord;
+    } catch {
+      return null;
+    }
+  }
+
+  dropStaged(device: DeviceId): void {
+    rmSync(this.#stagedPathOf(device), { force: true });
+  }
+
   write(record: DeviceRecord): void {
+    this.#replace(record, this.#pathOf(record.device));
+  }
+
+  #replace(record: DeviceRecord, file: string): void {
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
-    const file = this.#pathOf(record.device);
     const temporary = `${file}.${process.pid}.tmp`;
     try {
       const fd = openSync(temporary, 'w', 0o600);

@@ -36,7 +36,9 @@ export class BpfReplay implements ReplayDataplane, Disposable {
     const rules = new RuleStore(this.#dataplane);
     rules.activate(rules.prepare(model.rules, model.azs));
     new TableStore(this.#dataplane).commit(model.homeState().current);
-    this.#runner = new ProgramRunner(native, this.#dataplane.program('vnic_ingress'), { maxInputBytes: MAX_FRAME_BYTES });
+    this.#runner = new ProgramRunner(native, this.#dataplane.program('vnic_ingress'), {
+      maxInputBytes: MAX_FRAME_BYTES,
+    });
   }
 
   run(frame: Uint8Array, timeNs: bigint, wireBytes: number): void {
@@ -53,7 +55,8 @@ export class BpfReplay implements ReplayDataplane, Disposable {
   *flows(): Iterable<ReplayedFlow> {
     for (const entry of readFlows(this.#dataplane)) {
       const { flow, verdict } = entry;
-      const slot = verdict.slot === null ? undefined : this.#dataplane.ruleActions.read(this.#actionIndex(entry.verdict));
+      const slot =
+        verdict.slot === null ? undefined : this.#dataplane.ruleActions.read(this.#actionIndex(entry.verdict));
       yield {
         key: {
           src: flow.key.src.bytes,

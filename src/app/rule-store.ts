@@ -3,9 +3,17 @@
  * Rule sets in the kernel. The set that is not live is filled, then one store of the generation makes it live: its low bit
  * names the set. Packets meet the old set or the new one, never a mixture.
  */
-import { BpfMap, HashMap } from '../maps/index.ts';
-import { VnicControl, VnicDirection, VnicLimits, VnicRuleAction, VnicRuleEntry, VnicRuleKey } from '../maps/generated/abi.ts';
+
+import {
+  VnicControl,
+  VnicDirection,
+  VnicLimits,
+  VnicRuleAction,
+  VnicRuleEntry,
+  VnicRuleKey,
+} from '../maps/generated/abi.ts';
 import { BpfMapType } from '../maps/generated/host.ts';
+import { BpfMap, HashMap } from '../maps/index.ts';
 import type { AzConfig } from '../steering/azs.ts';
 import { type CompiledRules, compileRules } from '../steering/rules/compile.ts';
 import type { Rule } from '../steering/rules/model.ts';
@@ -18,6 +26,8 @@ const SET_BITS = 32;
 export interface PreparedRules {
   generation: number;
   slots: ReadonlyMap<number, number>;
+  /** Slots that pass from a rule that goes to a new one: their state still counts for the old rule until the switch. */
+  reusedSlots: readonly number[];
 }
 
 export class RuleStore {
@@ -62,16 +72,18 @@ export class RuleStore {
     this.#loadShapes(set, compiled);
     this.#loadActions(set, compiled);
     this.#loadPrefixes(set, azs);
-    const known = new Set(previous.values());
-    for (const slot of slots.values()) {
-      if (!known.has(slot)) this.#dataplane.ruleStates.write(slot, {});
+    const inUse = new Set(previous.values());
+    const newSlots = [...slots].filter(([id, slot]) => previous.get(id) !== slot).map(([, slot]) => slot);
+    for (const slot of newSlots) {
+      if (!inUse.has(slot)) this.#dataplane.ruleStates.write(slot, {});
     }
-    return { generation, slots };
+    return { generation, slots, reusedSlots: newSlots.filter((slot) => inUse.has(slot)) };
   }
 
   /** The switch: one store. */
-  activate({ generation }: PreparedRules): void {
+  activate({ generation, reusedSlots }: PreparedRules): void {
     this.#dataplane.control.storeU32(0, VnicControl.offsets.ruleGeneration, generation);
+    for (const slot of reusedSlots) this.#dataplane.ruleStates.write(slot, {});
   }
 
   #loadEntries(set: number, compiled: CompiledRules): void {
@@ -115,9 +127,8 @@ export class RuleStore {
 
   #loadPrefixes(set: number, azs: readonly AzConfig[]): void {
     const { azPrefixes } = this.#dataplane;
-    for (const [key] of [...azPrefixes.entries()]) {
-      if (key.set === set) azPrefixes.delete(key);
-    }
+    const earlier = Array.from(azPrefixes.entries(), ([key]) => key).filter((key) => key.set === set);
+    for (const key of earlier) azPrefixes.delete(key);
     azs.forEach((az, index) => {
       for (const { address, bits } of az.prefixes) {
         azPrefixes.set({ prefixlen: SET_BITS + bits, set, addr: { bytes: address } }, { az: index + 1 });

@@ -92,7 +92,8 @@ export class TableStore {
   #putInfo(generation: number, info: { usableQueues?: bigint; leftNs?: bigint }): void {
     const { control } = this.#dataplane;
     const at = offsets.tables + generation * VnicTableInfo.size;
-    if (info.usableQueues !== undefined) control.storeU64(0, at + VnicTableInfo.offsets.usableQueues, info.usableQueues);
+    if (info.usableQueues !== undefined)
+      control.storeU64(0, at + VnicTableInfo.offsets.usableQueues, info.usableQueues);
     if (info.leftNs !== undefined) control.storeU64(0, at + VnicTableInfo.offsets.leftNs, info.leftNs);
   }
 }

@@ -13,14 +13,21 @@ function hookOf(ifindex: number): Uint8Array {
   return BpfTcHook.encode({ ifindex, attachPoint: BpfTcAttachPoint.egress });
 }
 
+/** Makes the clsact qdisc; false if it is there already and is shared. */
+export function ensureClsact(native: Native, ifindex: number): boolean {
+  const created = native.libbpf.bpf_tc_hook_create(hookOf(ifindex));
+  if (created === EEXIST) return false;
+  native.check(created, 'bpf_tc_hook_create', `interface ${ifindex}`);
+  return true;
+}
+
 /** Adds the program at egress. Returns whether the clsact qdisc had to be made; one that is there is shared. */
 export function attachClsactEgress(native: Native, program: Fd, ifindex: number): boolean {
+  const made = ensureClsact(native, ifindex);
   const hook = hookOf(ifindex);
-  const created = native.libbpf.bpf_tc_hook_create(hook);
-  if (created !== EEXIST) native.check(created, 'bpf_tc_hook_create', `interface ${ifindex}`);
   const opts = BpfTcOpts.encode({ progFd: program.value, handle: HANDLE, priority: PRIORITY });
   native.check(native.libbpf.bpf_tc_attach(hook, opts), 'bpf_tc_attach', `interface ${ifindex}`);
-  return created !== EEXIST;
+  return made;
 }
 
 /** Id of our filter's program, or null if it is not there. */

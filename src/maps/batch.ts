@@ -5,7 +5,7 @@
  */
 import { VnicError } from '../errors.ts';
 import type { Native } from '../loader/ffi/index.ts';
-import { BpfMapBatchOpts, BpfMapType, type MapUpdateFlag } from './generated/host.ts';
+import { BpfMapType, MapUpdateFlag } from './generated/host.ts';
 import type { BpfMap } from './map.ts';
 import { checkMap, ENOENT, ENOSPC, ENOTSUPP, EOPNOTSUPP } from './map-errors.ts';
 
@@ -126,14 +126,18 @@ export function updateBatch(native: Native, map: BpfMap, entries: RawEntries, fl
   const { keys, values, count } = entries;
   requireBytes(map, 'keys', keys, count * keySize);
   requireBytes(map, 'values', values, count * valueSize);
-  const options = BpfMapBatchOpts.encode({ elemFlags: BigInt(flags) });
+  // The kernel's batches know no flags but BPF_F_LOCK (generic_map_update_batch).
+  if (flags !== MapUpdateFlag.any) {
+    updateEach(native, map, entries, flags, 0);
+    return;
+  }
   let done = 0;
   while (done < count) {
     const size = Math.min(chunkEntries, count - done);
     const cell = u32Cell(size);
     const keyPart = keys.subarray(done * keySize, (done + size) * keySize);
     const valuePart = values.subarray(done * valueSize, (done + size) * valueSize);
-    const result = native.libbpf.bpf_map_update_batch(map.fd.value, keyPart, valuePart, cell, options);
+    const result = native.libbpf.bpf_map_update_batch(map.fd.value, keyPart, valuePart, cell, null);
     if (lacksBatch(result)) {
       updateEach(native, map, entries, flags, done);
       return;

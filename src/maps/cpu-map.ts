@@ -2,10 +2,10 @@
 /** CPUMAP maps: the CPUs that packets can be redirected to. Source: Linux kernel/bpf/cpumap.c. */
 import { VnicError } from '../errors.ts';
 import type { Fd } from '../loader/fd.ts';
-import type { Native } from '../loader/ffi/index.ts';
+import { errnoName, type Native } from '../loader/ffi/index.ts';
 import { BpfCpumapVal, BpfMapType } from './generated/host.ts';
 import type { BpfMap } from './map.ts';
-import { checkIndex, checkMap, EINVAL, ENODEV, ENOENT, expectShape } from './map-errors.ts';
+import { checkIndex, checkMap, EINVAL, ENODEV, ENOENT, ENOMEM, expectShape } from './map-errors.ts';
 import { u32Codec } from './scalars.ts';
 
 /** Packets; the kernel refuses more. */
@@ -54,11 +54,17 @@ export class CpuMap {
         details: { ...details, errno: 'ENODEV' },
       });
     }
-    if (result === -EINVAL && progFd !== undefined) {
-      throw new VnicError('kernel_refused', `The program cannot stand in the entry of CPU ${cpu} of map ${name}.`, {
-        remedy: 'Load it as an XDP program with attach type BPF_XDP_CPUMAP and the frags support of the first one.',
-        details: { ...details, errno: 'EINVAL' },
-      });
+    // ENOMEM is also the answer to a program that does not fit (__cpu_map_entry_alloc).
+    if ((result === -ENOMEM || result === -EINVAL) && progFd !== undefined) {
+      throw new VnicError(
+        'kernel_refused',
+        `The entry of CPU ${cpu} of map ${name} cannot be made with this program.`,
+        {
+          remedy:
+            'Load it as an XDP program with attach type BPF_XDP_CPUMAP and the frags support of the first one; or free memory.',
+          details: { ...details, errno: errnoName(-result) },
+        },
+      );
     }
     checkMap(this.#native, this.map, result, 'bpf_map_update_elem');
   }

@@ -145,7 +145,7 @@ export class BpfMap implements MapShape, Disposable {
 
   /**
    * The layouts of key and value as the map's maker described them; undefined when it did not: the kernel takes no BTF
-   * for some types (CPUMAP, PROG_ARRAY, maps of maps), and maps made by `create` have none. Needs CAP_SYS_ADMIN.
+   * for some types (CPUMAP, RINGBUF, maps of maps), and maps made by `create` have none. Needs CAP_SYS_ADMIN.
    */
   btf(): MapLayouts | undefined {
     if (this.#btfId === 0) return undefined;

@@ -14,8 +14,11 @@
 #include <bpf/bpf_endian.h>
 #include "vnic_abi.h"
 
-enum rig_limits {
+enum rig_magic {
 	RIG_MAGIC = 0x21676972,		/* "rig!" */
+};
+
+enum rig_limits {
 	RIG_SOURCE_MAC = 0x67697202,	/* 02:72:69:67, first bytes of the generator's Ethernet address */
 	RIG_HEADER_BYTES = 64,		/* Ethernet, IPv6 and UDP are 62 */
 	RIG_STREAMS = 64,
@@ -27,7 +30,7 @@ enum rig_limits {
 
 /* First bytes of the UDP payload. */
 struct rig_payload {
-	__u32 magic;
+	enum rig_magic magic;
 	__u32 flow;
 	__u64 sequence;
 	__u64 time_ns;			/* CLOCK_MONOTONIC when the packet was made */
@@ -36,12 +39,10 @@ struct rig_payload {
 /* One flow of the generator. */
 struct rig_flow {
 	__u8 header[RIG_HEADER_BYTES];	/* Ethernet, IP and UDP, as they are sent */
-	__u64 sequence;			/* of the next packet: how many were sent */
-	__u32 id;
+	struct rig_payload payload;	/* the next one; its sequence is the number of those sent */
 	__u32 checksum;			/* sum of the UDP checksum's words without sequence and time */
 	__u16 frame_bytes;
 	__u16 payload_offset;
-	__u32 pad;
 };
 
 /* Flows that leave by one device, in turn. */

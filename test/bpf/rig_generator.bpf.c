@@ -42,10 +42,10 @@ static __always_inline __u16 rig_fold(__u64 sum)
 /* UDP over IPv6 must have a checksum (RFC 8200, section 8.1); 0 means none, so a 0 is sent as all ones. */
 static __always_inline __u16 rig_udp_checksum(const struct rig_flow *flow, __u64 time_ns)
 {
-	__u64 sum = flow->checksum;
+	__u64 sum = flow->checksum, sequence = flow->payload.sequence;
 	__u16 check;
 
-	sum += (flow->sequence & 0xffffffff) + (flow->sequence >> 32);
+	sum += (sequence & 0xffffffff) + (sequence >> 32);
 	sum += (time_ns & 0xffffffff) + (time_ns >> 32);
 	check = ~rig_fold(sum);
 	return check ? check : 0xffff;
@@ -56,9 +56,9 @@ static __always_inline void rig_fill(void *at, const struct rig_flow *flow, __u6
 	struct rig_payload *payload = at;
 
 	*(__u16 *)(at - 2) = rig_udp_checksum(flow, time_ns);
-	payload->magic = RIG_MAGIC;
-	payload->flow = flow->id;
-	payload->sequence = flow->sequence;
+	payload->magic = flow->payload.magic;
+	payload->flow = flow->payload.flow;
+	payload->sequence = flow->payload.sequence;
 	payload->time_ns = time_ns;
 }
 
@@ -84,7 +84,8 @@ int rig_generate(struct xdp_md *ctx)
 	flow = bpf_map_lookup_elem(&rig_flows, &index);
 	if (!flow)
 		return XDP_ABORTED;
-	if (frame_bytes != flow->frame_bytes && bpf_xdp_adjust_tail(ctx, (int)flow->frame_bytes - (int)frame_bytes))
+	/* The frame is always longer at first; see the class that runs this. */
+	if (bpf_xdp_adjust_tail(ctx, (int)flow->frame_bytes - (int)frame_bytes))
 		return XDP_ABORTED;
 
 	data = (void *)(long)ctx->data;
@@ -106,7 +107,7 @@ int rig_generate(struct xdp_md *ctx)
 	if (++stream->next >= stream->flows)
 		stream->next = 0;
 	stream->remaining--;
-	flow->sequence++;
+	flow->payload.sequence++;
 	return bpf_redirect_map(&rig_devices, control->stream & (RIG_STREAMS - 1), XDP_ABORTED);
 }
 

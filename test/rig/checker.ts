@@ -228,8 +228,9 @@ export class Checker {
       perAz.set(az, sum);
       lost += lostOfFlow;
     });
-    const sumOf = (field: 'missing' | 'reordered' | 'duplicates' | 'tooLate' | 'wrongQueue' | 'wrongCpu' | 'noMetadata') =>
-      flows.reduce((sum, flow) => sum + flow[field], 0);
+    const sumOf = (
+      field: 'missing' | 'reordered' | 'duplicates' | 'tooLate' | 'wrongQueue' | 'wrongCpu' | 'noMetadata',
+    ) => flows.reduce((sum, flow) => sum + flow[field], 0);
     return {
       received: this.received(),
       bytes: this.#sumTotals('bytes'),

@@ -50,7 +50,9 @@ export function makeFlows(selection: FlowSelection): RigFlow[] {
     return {
       id,
       az: az.name,
-      src: isIpv6 ? `fd00:${az.name.slice(-1)}::${client.toString(16)}` : `10.${az.index}.${client >> 8}.${client & 255}`,
+      src: isIpv6
+        ? `fd00:${az.name.slice(-1)}::${client.toString(16)}`
+        : `10.${az.index}.${client >> 8}.${client & 255}`,
       dst: isIpv6 ? host.ipv6 : host.ipv4,
       sport: 1024 + ((id * 7919) % 60_000),
       dport,

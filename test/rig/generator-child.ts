@@ -11,13 +11,19 @@ export interface PacedStream extends StreamPlan {
 
 export interface GeneratorPlan {
   streams: readonly PacedStream[];
+  /** Namespaces for `GeneratorKernel`. */
+  seats: readonly string[];
   cpu: number;
   batch: number;
   tickMs: number;
   durationMs: number;
 }
 
-export type ToGenerator = { kind: 'plan'; plan: GeneratorPlan } | { kind: 'rates'; ratesPps: number[] } | { kind: 'ask' } | { kind: 'stop' };
+export type ToGenerator =
+  | { kind: 'plan'; plan: GeneratorPlan }
+  | { kind: 'rates'; ratesPps: number[] }
+  | { kind: 'ask' }
+  | { kind: 'stop' };
 
 export interface GeneratorCounts {
   /** Packets of each flow, in the order of the plan. */
@@ -26,13 +32,13 @@ export interface GeneratorCounts {
   elapsedMs: number;
   /** Packets that were due while the process could not run, and were left out to send no burst. */
   forgone: number;
-  /** CPU time of the process. */
+  /** CPU time since the first packet. */
   cpuMs: number;
 }
 
 export type FromGenerator = { kind: 'started' } | { kind: 'counts' | 'finished'; counts: GeneratorCounts };
 
-/** A process that was held up sends at most what was due in this time. */
+/** A process that was held up sends at most what was due in this time, or in two turns. */
 const longestBurstMs = 4;
 /** As many as go: packets a turn. */
 const floodPackets = 4096;
@@ -49,12 +55,13 @@ class Generator {
   readonly #credit: number[];
   #ratesPps: number[];
   #startMs = performance.now();
+  #startCpu = process.cpuUsage();
   #forgone = 0;
   #stopped = false;
 
   constructor(native: Native, plan: GeneratorPlan) {
     this.#plan = plan;
-    this.#kernel = new GeneratorKernel(native, plan.streams, plan.batch);
+    this.#kernel = new GeneratorKernel(native, plan.streams, plan.seats, plan.batch);
     this.#ratesPps = plan.streams.map((stream) => stream.ratePps);
     this.#credit = plan.streams.map(() => 0);
   }
@@ -68,7 +75,7 @@ class Generator {
   }
 
   counts(): GeneratorCounts {
-    const { user, system } = process.cpuUsage();
+    const { user, system } = process.cpuUsage(this.#startCpu);
     return {
       sent: this.#kernel.sent(),
       elapsedMs: performance.now() - this.#startMs,
@@ -80,6 +87,7 @@ class Generator {
   async run(): Promise<void> {
     const never = new Int32Array(new SharedArrayBuffer(4));
     this.#startMs = performance.now();
+    this.#startCpu = process.cpuUsage();
     let last = this.#startMs;
     while (!this.#stopped) {
       const now = performance.now();
@@ -104,7 +112,7 @@ class Generator {
     let due = floodPackets;
     if (Number.isFinite(rate)) {
       const credit = this.#credit[stream]! + (rate * sinceLastMs) / 1000;
-      const most = Math.max(1, (rate * longestBurstMs) / 1000);
+      const most = Math.max(1, (rate * Math.max(longestBurstMs, 2 * this.#plan.tickMs)) / 1000);
       this.#forgone += Math.max(0, credit - most);
       this.#credit[stream] = Math.min(credit, most);
       due = Math.floor(this.#credit[stream]);

@@ -3,6 +3,7 @@
 import { VnicError } from '../../src/errors.ts';
 import type { Fd } from '../../src/loader/fd.ts';
 import type { Native } from '../../src/loader/ffi/index.ts';
+import { attachXdp } from '../../src/loader/link.ts';
 import { inNetns } from '../../src/loader/netns.ts';
 import { BpfObject } from '../../src/loader/object.ts';
 import { layoutOf } from '../../src/maps/btf/index.ts';
@@ -12,6 +13,8 @@ import { deviceIndex, MappedElements, type StructFields, setDevice, structFields
 import { rigObject } from './objects.ts';
 
 const EINTR = -4;
+/** The loopback device is the first of every namespace. */
+const loopbackIfindex = 1;
 
 /** Flows that leave by one device. */
 export interface StreamPlan {
@@ -24,20 +27,38 @@ export interface StreamPlan {
   packets: number;
 }
 
-/** Enumerators of `enum rig_limits`. */
-function rigLimits(object: BpfObject): ReadonlyMap<string, number> {
-  const layout = layoutOf(object.btf, object.btf.idOf('rig_limits', 'enum'));
-  if (layout.kind !== 'enum') throw new VnicError('failed', 'rig_limits is no enum.');
-  return new Map(layout.enumerators.map((enumerator) => [enumerator.name, Number(enumerator.value)]));
+/** By which rig packets are known. */
+function rigMagic(object: BpfObject): number {
+  const layout = layoutOf(object.btf, object.btf.idOf('rig_magic', 'enum'));
+  if (layout.kind !== 'enum') throw new VnicError('failed', 'rig_magic is no enum.');
+  return Number(layout.enumerators[0]!.value);
+}
+
+/**
+ * Attaches the program to a loopback device where nothing is sent. BPF_PROG_RUN puts an XDP program that is attached
+ * nowhere into the kernel's XDP dispatcher for the time of each run, and each change of the dispatcher waits for an RCU
+ * grace period: 20 ms and more, for a run of less than one (kernel/bpf/dispatcher.c).
+ */
+function takeSeat(native: Native, program: Fd, namespaces: readonly string[]): Fd {
+  for (const namespace of namespaces) {
+    try {
+      return inNetns(native, namespace, () => attachXdp(native, program, loopbackIfindex, 'generic'));
+    } catch (error) {
+      if (!(error instanceof VnicError && error.details['errno'] === 'EBUSY')) throw error;
+    }
+  }
+  throw new VnicError('conflict', `A rig has room for ${namespaces.length} generators at a time.`);
 }
 
 export class GeneratorKernel {
   readonly #native: Native;
   readonly #program: Fd;
+  readonly #seat: Fd;
   readonly #flows: MappedElements;
   readonly #control: MappedElements;
   readonly #flowFields: StructFields;
   readonly #controlFields: StructFields;
+  readonly #payloadFields: StructFields;
   readonly #streamFields: StructFields;
   readonly #opts: Uint8Array<ArrayBuffer>;
   readonly #view: DataView;
@@ -45,54 +66,58 @@ export class GeneratorKernel {
   readonly #batch: number;
   readonly #flowCount: number;
 
-  /** @param batch frames that the kernel sends at a time, 1 to 256; a veth ring holds 256 */
-  constructor(native: Native, streams: readonly StreamPlan[], batch: number) {
+  /**
+   * @param seats namespaces whose loopback device may be used, see `takeSeat`
+   * @param batch frames that the kernel sends at a time, 1 to 256; a veth ring holds 256
+   */
+  constructor(native: Native, streams: readonly StreamPlan[], seats: readonly string[], batch: number) {
     this.#native = native;
     this.#batch = batch;
     this.#flowCount = streams.reduce((sum, stream) => sum + stream.flows.length, 0);
     using object = BpfObject.load(native, rigObject('rig_generator'), {
       maps: { rig_flows: { maxEntries: this.#flowCount } },
     });
-    const limits = rigLimits(object);
-    if (streams.length > limits.get('RIG_STREAMS')!) {
-      throw new VnicError('usage', `A generator serves ${limits.get('RIG_STREAMS')} streams, not ${streams.length}.`);
-    }
+    const magic = rigMagic(object);
     this.#flowFields = structFields(object, 'rig_flow');
     this.#controlFields = structFields(object, 'rig_generator');
     this.#streamFields = structFields(object, 'rig_stream');
     this.#program = object.programFd('rig_generate');
+    this.#seat = takeSeat(native, this.#program, seats);
     using flows = object.mapFd('rig_flows');
     using control = object.mapFd('rig_control');
     using devices = object.mapFd('rig_devices');
     this.#flows = new MappedElements(native, flows, this.#flowCount, this.#flowFields.size);
     this.#control = new MappedElements(native, control, 1, this.#controlFields.size);
 
-    const payload = structFields(object, 'rig_payload');
+    this.#payloadFields = structFields(object, 'rig_payload');
     let next = 0;
     streams.forEach((stream, index) => {
       inNetns(native, stream.netns, () => setDevice(native, devices, index, deviceIndex(native, stream.device)));
       this.#setStream(index, 'first_flow', next);
       this.#setStream(index, 'flows', stream.flows.length);
       this.#setRemaining(index, stream.packets);
-      for (const flow of stream.flows) this.#writeFlow(next++, flow, stream.macs, limits.get('RIG_MAGIC')!, payload);
+      for (const flow of stream.flows) this.#writeFlow(next++, flow, stream.macs, magic);
     });
 
-    const longest = streams.reduce((most, { flows: some }) => some.reduce((m, f) => Math.max(m, f.frameBytes), most), 0);
-    this.#frame = native.memory.alloc(longest);
-    this.#opts = BpfTestRunOpts.encode({
-      dataIn: native.memory.addressOf(this.#frame),
-      dataSizeIn: longest,
-      flags: TestRunFlag.xdpLiveFrames,
-    });
+    const longest = streams.reduce(
+      (most, stream) => stream.flows.reduce((least, flow) => Math.max(least, flow.frameBytes), most),
+      0,
+    );
+    // Never as long as a frame of a flow, so that the program always cuts it: only then the kernel takes the frame's
+    // own size and metadata anew. A frame that was dropped behind a dataplane otherwise keeps that one's metadata.
+    this.#frame = native.memory.alloc(longest + 1);
+    this.#opts = BpfTestRunOpts.encode({});
     this.#view = new DataView(this.#opts.buffer);
   }
 
-  #writeFlow(index: number, flow: RigFlow, macs: StreamPlan['macs'], magic: number, payload: StructFields): void {
+  #writeFlow(index: number, flow: RigFlow, macs: StreamPlan['macs'], magic: number): void {
     const fields = this.#flowFields;
-    const template = frameTemplate(flow, macs, magic, payload);
+    const template = frameTemplate(flow, macs, magic, this.#payloadFields);
     const at = this.#flows.offset(index, fields.at('header'));
     new Uint8Array(this.#flows.view.buffer).set(template.header, at);
-    this.#flows.setU32(index, fields.at('id'), flow.id);
+    const payload = fields.at('payload');
+    this.#flows.setU32(index, payload + this.#payloadFields.at('magic'), magic);
+    this.#flows.setU32(index, payload + this.#payloadFields.at('flow'), flow.id);
     this.#flows.setU32(index, fields.at('checksum'), template.checksum);
     this.#flows.setU16(index, fields.at('frame_bytes'), flow.frameBytes);
     this.#flows.setU16(index, fields.at('payload_offset'), template.payloadOffset);
@@ -129,9 +154,17 @@ export class GeneratorKernel {
     if (result !== EINTR) this.#native.check(result, 'bpf_prog_test_run_opts', 'the generator');
   }
 
+  /** Frees the seat for another generator. */
+  close(): void {
+    this.#seat.close();
+    this.#program.close();
+    this.#flows.close();
+    this.#control.close();
+  }
+
   /** Packets sent of each flow, in the order of the streams' flows. */
   sent(): Float64Array {
-    const offset = this.#flowFields.at('sequence');
+    const offset = this.#flowFields.at('payload') + this.#payloadFields.at('sequence');
     return Float64Array.from({ length: this.#flowCount }, (_, index) => this.#flows.count(index, offset));
   }
 }

@@ -38,7 +38,7 @@ export interface GeneratorReport {
   elapsedMs: number;
   /** Packets that were due while the process could not run, and were left out to send no burst. */
   forgone: number;
-  /** CPU time of its process, the packets' way up to the dataplane's redirect included. */
+  /** CPU time of its process while it sent, the packets' way up to the dataplane's redirect included. */
   cpuMs: number;
 }
 
@@ -87,10 +87,14 @@ function plan(rig: Rig, options: GeneratorOptions): GeneratorPlan {
       ratePps: (ratePps * ofAz.length) / flows.length,
     }),
   );
-  return { streams, cpu, batch, tickMs, durationMs };
+  return { streams, seats: [rig.fabricNetns, ...rig.azs.map((az) => az.netns)], cpu, batch, tickMs, durationMs };
 }
 
-function reportOf(streams: readonly PacedStream[], counts: GeneratorCounts, azNames: readonly string[]): GeneratorReport {
+function reportOf(
+  streams: readonly PacedStream[],
+  counts: GeneratorCounts,
+  azNames: readonly string[],
+): GeneratorReport {
   const sentByFlow = new Map<number, number>();
   const sentByAz = new Map<string, number>(azNames.map((name) => [name, 0]));
   let sent = 0;

@@ -59,7 +59,10 @@ export class Rig implements Disposable {
     liveRigs.add(this);
     try {
       build(this, mtu);
-      this.fabric.attach('uplink', this.azs.map((az) => az.fabricDevice));
+      this.fabric.attach(
+        'uplink',
+        this.azs.map((az) => az.fabricDevice),
+      );
     } catch (error) {
       this.dispose();
       throw error;
@@ -133,7 +136,7 @@ export function createRig(options: RigOptions = {}): Rig {
 }
 
 function disposeAll(): void {
-  for (const rig of [...liveRigs]) rig.dispose();
+  for (const rig of liveRigs) rig.dispose();
 }
 
 let exitHandled = false;
@@ -193,14 +196,15 @@ bridge fdb add ${host.mac} dev uplink master static
 ip link set bridge0 up
 `,
   );
-  // With GRO a veth device polls, and only then it takes redirected frames before a dataplane is attached.
+  // With GRO a veth device polls, and only then it takes redirected frames without a dataplane. Switched on before the
+  // device is up, the other end would not learn of it.
   runInNamespace(
     host.netns,
     `
-ethtool -K ${deviceName} gro on
 ip addr add ${host.ipv4}/16 dev ${deviceName}
 ip addr add ${host.ipv6}/32 dev ${deviceName} nodad
 ip link set ${deviceName} up
+ethtool -K ${deviceName} gro on
 ${rig.azs.map((az) => neighbour(az, deviceName) + route(az, deviceName)).join('')}`,
   );
 }

@@ -31,7 +31,8 @@ export function compileTestProgram(name: string): string {
     ...'-target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror'.split(' '),
     `-D__TARGET_ARCH_${bpfArchitectures[process.arch] ?? process.arch}`,
     `-I${path.join(root, 'bpf')}`,
-    ...['-idirafter', `/usr/include/${hostTriplets[process.arch] ?? process.arch}`],
+    '-idirafter',
+    `/usr/include/${hostTriplets[process.arch] ?? process.arch}`,
   ];
   try {
     runFirst([...flags, '-c', path.join(root, 'test/bpf', `${name}.bpf.c`), '-o', unfinished]);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/** As much of ELF64 as it takes to find a section by name. Source: elf(5), <elf.h>. */
+/** As much of ELF64 as it takes to find a section or a symbol by name. Source: elf(5), <elf.h>. */
 import { Cursor, damaged } from './cursor.ts';
 
 const what = 'ELF object';
 const headerSize = 64;
 const sectionHeaderSize = 64;
 const sectionTypeNoBits = 8;
+const symbolSize = 24;
 
 export interface ElfSection {
   name: string;
@@ -52,10 +53,35 @@ export function elfSection(bytes: Uint8Array, name: string): Uint8Array | undefi
   return elfSections(bytes).find((section) => section.name === name)?.bytes;
 }
 
+export interface ElfSymbol {
+  name: string;
+  /** Name of the section that it is defined in. */
+  section: string;
+  /** Bytes from the start of that section. */
+  offset: number;
+}
+
+/** The symbols that are defined in a section; none in a file without a symbol table. */
+export function elfSymbols(bytes: Uint8Array): ElfSymbol[] {
+  const sections = elfSections(bytes);
+  const table = sections.find((section) => section.name === '.symtab')?.bytes;
+  const names = sections.find((section) => section.name === '.strtab')?.bytes;
+  if (table === undefined || names === undefined) return [];
+  const cursor = new Cursor(table, bytes[5] === 1, what);
+  const symbols: ElfSymbol[] = [];
+  for (let at = 0; at < table.length; at += symbolSize) {
+    // An index above all sections is SHN_ABS, SHN_COMMON and the like.
+    const section = sections[cursor.u16(at + 6)];
+    if (section === undefined) continue;
+    symbols.push({ name: nameAt(names, cursor.u32(at)), section: section.name, offset: cursor.size(at + 8) });
+  }
+  return symbols;
+}
+
 function nameAt(names: Uint8Array, offset: number): string {
   const end = names.indexOf(0, offset);
   if (end < 0) {
-    throw damaged(what, `the section name at ${offset} has no end`);
+    throw damaged(what, `the name at ${offset} has no end`);
   }
   return Buffer.from(names.buffer, names.byteOffset + offset, end - offset).toString('utf8');
 }

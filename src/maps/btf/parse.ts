@@ -2,12 +2,14 @@
 /** Parser of raw BTF. Source: Linux Documentation/bpf/btf.rst, include/uapi/linux/btf.h. */
 import { VnicError } from '../../errors.ts';
 import { Cursor, damaged } from './cursor.ts';
-import { elfSection } from './elf.ts';
+import { elfSection, elfSymbols } from './elf.ts';
 import type { BtfIntEncoding, BtfKind, BtfType } from './types.ts';
 
 const what = 'BTF';
 const magic = 0xeb9f;
 const headerSize = 24;
+
+type Datasec = Extract<BtfType, { kind: 'datasec' }>;
 
 const intEncodings: Readonly<Record<number, BtfIntEncoding>> = { 0: 'none', 1: 'signed', 2: 'char', 4: 'bool' };
 
@@ -56,13 +58,30 @@ export class Btf {
   }
 }
 
-/** Parses the BTF of a compiled object. Throws `failed` when it has none or is damaged. */
+/** Parses the BTF of a compiled object; variables stand at their places in the object. Throws `failed` when it has none or is damaged. */
 export function parseObjectBtf(object: Uint8Array): Btf {
   const section = elfSection(object, '.BTF');
   if (section === undefined) {
     throw new VnicError('failed', 'The object file has no .BTF section.', { remedy: 'Compile it with clang -g.' });
   }
-  return parseBtf(section);
+  const btf = parseBtf(section);
+  const offsets = new Map(elfSymbols(object).map((symbol) => [`${symbol.section} ${symbol.name}`, symbol.offset]));
+  return new Btf(
+    btf.types.map((type) => (type.kind === 'datasec' ? placeVariables(btf, type, offsets) : type)),
+    btf.littleEndian,
+  );
+}
+
+/**
+ * Compilers leave the offsets of global variables at 0, because only the linker knows them; the symbols of the object
+ * have them. libbpf does the same (btf_fixup_datasec in libbpf.c).
+ */
+function placeVariables(btf: Btf, section: Datasec, offsets: ReadonlyMap<string, number>): Datasec {
+  const variables = section.variables.map((variable) => {
+    const { name } = btf.type(variable.typeId);
+    return { ...variable, offset: offsets.get(`${section.name} ${name}`) ?? variable.offset };
+  });
+  return { ...section, variables };
 }
 
 /** Parses raw BTF of either byte order, as in a .BTF section, in /sys/kernel/btf/vmlinux or as the kernel gives it. */

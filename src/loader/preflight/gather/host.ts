@@ -68,7 +68,13 @@ function isInitialUserNamespace(files: HostFiles): boolean {
   return inside === 0 && outside === 0 && count === WHOLE_ID_RANGE;
 }
 
-function hasPrivateMounts(files: HostFiles): boolean | null {
+/**
+ * `ip netns exec` mounts a sysfs of the namespace's name over /sys in a mount namespace of its own. Other mount
+ * namespaces show by comparison with the first process, if it may be looked at.
+ */
+function hasPrivateMounts(files: HostFiles, mounts: readonly string[]): boolean | null {
+  const [source] = mounts.findLast((line) => line.split(' ')[1] === '/sys')?.split(' ') ?? [];
+  if (files.list('/run/netns').some(({ name }) => name === source)) return true;
   const own = files.target('/proc/thread-self/ns/mnt');
   const first = files.target('/proc/1/ns/mnt');
   return own === null || first === null ? null : own !== first;
@@ -99,7 +105,7 @@ export function gatherHost(ports: PreflightPorts): HostFacts {
     features: Object.fromEntries(features.map((name) => [name, probe(name)])) as Record<KernelFeature, boolean | null>,
     btf: files.list('/sys/kernel/btf').some((entry) => entry.name === 'vmlinux'),
     bpffsMounted: mounts.some(isBpffs),
-    privateMounts: hasPrivateMounts(files),
+    privateMounts: hasPrivateMounts(files, mounts),
     jitEnable: numberIn(files.read('/proc/sys/net/core/bpf_jit_enable')),
     cpuIds: Math.max(...possible) + 1,
     onlineCpus: parseCpuList(files.read('/sys/devices/system/cpu/online') ?? '0').length,

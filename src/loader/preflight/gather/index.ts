@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Native } from '../../ffi/index.ts';
 import type { DeviceFacts } from '../facts.ts';
-import { hostPorts, type PreflightPorts } from '../ports.ts';
+import { hostPorts } from '../host-ports.ts';
+import type { PreflightPorts } from '../ports.ts';
 import { gatherHost } from './host.ts';
 import { gatherLink } from './link.ts';
 import { gatherAttached } from './xdp.ts';

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+/** From a process's environment to the controller: native code, rights, folders. */
+import { existsSync, readFileSync } from 'node:fs';
+import { VnicError } from '../errors.ts';
+import { loadNative } from '../loader/ffi/index.ts';
+import { parseCapabilities } from '../loader/preflight/gather/host.ts';
+import { Controller } from './controller.ts';
+import { objectPath } from './dataplane.ts';
+
+const STATE_FOLDER = '/var/lib/vnic';
+
+/** What loading, pinning and reading the dataplane takes (capabilities(7)). */
+const needed = { bpf: 'CAP_BPF', netAdmin: 'CAP_NET_ADMIN', perfmon: 'CAP_PERFMON' } as const;
+
+/** Throws `not_permitted` that names every capability that is missing. */
+export function requireCapabilities(processStatus = readFileSync('/proc/self/status', 'utf8')): void {
+  const held = parseCapabilities(processStatus);
+  const missing = Object.entries(needed).flatMap(([name, text]) => (held[name as keyof typeof needed] ? [] : [text]));
+  if (missing.length === 0) return;
+  throw new VnicError('not_permitted', `This needs ${missing.join(', ')}, which this process does not have.`, {
+    remedy: 'Run it as root (sudo), or give it these capabilities and CAP_SYS_ADMIN.',
+    details: { missing },
+  });
+}
+
+/** Throws `failed` when the BPF programs were not compiled. */
+export function requireObject(file = objectPath): void {
+  if (existsSync(file)) return;
+  throw new VnicError('failed', `The BPF programs are not built: there is no ${file}.`, { remedy: 'Run: make build' });
+}
+
+/** The controller over this machine. Throws `not_permitted`, `failed` (not built), and what loadNative throws. */
+export function openController(environment: NodeJS.ProcessEnv = process.env): Controller {
+  requireCapabilities();
+  requireObject();
+  return looseController(environment);
+}
+
+/** For asking what is missing: without the rights that the other operations need. */
+export function looseController({ VNIC_STATE_DIR }: NodeJS.ProcessEnv = process.env): Controller {
+  const native = loadNative();
+  // What libbpf has to say is in the errors; on stderr it would stand without a context.
+  native.setPrint(null);
+  return new Controller({ native, stateFolder: VNIC_STATE_DIR || STATE_FOLDER });
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The commands and where their code is. */
+import type { Command } from 'commander';
+
+/** Gives a command its arguments, options and action. */
+export type Configure = (command: Command) => void;
+
+export interface CommandEntry {
+  name: string;
+  summary: string;
+  load: () => Promise<Configure>;
+}
+
+export const commands: readonly CommandEntry[] = [
+  {
+    name: 'doctor',
+    summary: 'what would block or degrade attaching, and who must change it',
+    load: async () => (await import('./doctor.ts')).doctorCommand,
+  },
+  {
+    name: 'attach',
+    summary: 'put the dataplane on a device',
+    load: async () => (await import('./attach.ts')).attachCommand,
+  },
+  {
+    name: 'detach',
+    summary: 'take it off and put back what attaching changed',
+    load: async () => (await import('./attach.ts')).detachCommand,
+  },
+  {
+    name: 'status',
+    summary: 'what is attached, its counters, and where it differs from what was asked for',
+    load: async () => (await import('./status.ts')).statusCommand,
+  },
+  {
+    name: 'queues',
+    summary: 'packets of each queue',
+    load: async () => (await import('./status.ts')).queuesCommand,
+  },
+  { name: 'flows', summary: 'the top flows', load: async () => (await import('./flows.ts')).flowsCommand },
+  {
+    name: 'rule',
+    summary: 'rules: what is dropped, limited, or sent to which queues',
+    load: async () => (await import('./rule.ts')).ruleCommand,
+  },
+  {
+    name: 'limit',
+    summary: 'rate limits: the short form of rule',
+    load: async () => (await import('./limit.ts')).limitCommand,
+  },
+  { name: 'qos', summary: 'rates from a QoS agent', load: async () => (await import('./qos.ts')).qosCommand },
+  {
+    name: 'az',
+    summary: 'availability zones: their queues, failure and recovery',
+    load: async () => (await import('./az.ts')).azCommand,
+  },
+  {
+    name: 'plan',
+    summary: 'what the failure of an AZ would move',
+    load: async () => (await import('./plan.ts')).planCommand,
+  },
+  {
+    name: 'explain',
+    summary: 'what the dataplane would do with a packet, and why',
+    load: async () => (await import('./explain.ts')).explainCommand,
+  },
+  {
+    name: 'replay',
+    summary: 'run a capture file through the dataplane; needs no device',
+    load: async () => (await import('./replay.ts')).replayCommand,
+  },
+  {
+    name: 'config',
+    summary: 'configuration files',
+    load: async () => (await import('./config.ts')).configCommand,
+  },
+];

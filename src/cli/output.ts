@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Text for people: tables, numbers with units, bars. Data for machines: JSON and YAML. Pure but for styleText's look at NO_COLOR. */
+import { styleText } from 'node:util';
+import Table from 'cli-table3';
+
+export type OutputFormat = 'table' | 'json' | 'yaml';
+
+/** u64 values as JSON numbers where those are exact, else as strings. */
+function jsonValue(_: string, value: unknown): unknown {
+  if (typeof value !== 'bigint') return value;
+  return value <= BigInt(Number.MAX_SAFE_INTEGER) && value >= BigInt(Number.MIN_SAFE_INTEGER)
+    ? Number(value)
+    : String(value);
+}
+
+export function toJson(data: unknown, indent = 2): string {
+  return JSON.stringify(data, jsonValue, indent);
+}
+
+export async function toYaml(data: unknown): Promise<string> {
+  const { stringify } = await import('yaml');
+  return stringify(JSON.parse(toJson(data)), { lineWidth: 0 }).trimEnd();
+}
+
+export interface Column<Row> {
+  title: string;
+  /** Null and undefined print as a hyphen. */
+  value: (row: Row) => string | number | bigint | null | undefined;
+  align?: 'left' | 'right';
+}
+
+const noBorders = {
+  top: '',
+  'top-mid': '',
+  'top-left': '',
+  'top-right': '',
+  bottom: '',
+  'bottom-mid': '',
+  'bottom-left': '',
+  'bottom-right': '',
+  left: '',
+  'left-mid': '',
+  mid: '',
+  'mid-mid': '',
+  right: '',
+  'right-mid': '',
+  middle: '  ',
+};
+
+/** A table without borders; numbers are right-aligned unless the column says otherwise. */
+export function table<Row>(rows: readonly Row[], columns: readonly Column<Row>[]): string {
+  const cells = rows.map((row) => columns.map(({ value }) => value(row)));
+  const isNumeric = (column: number): boolean =>
+    cells.length > 0 && cells.every((row) => row[column] == null || typeof row[column] !== 'string');
+  const colAligns = columns.map(({ align }, column) => align ?? (isNumeric(column) ? 'right' : 'left'));
+  const grid = new Table({
+    head: columns.map(({ title }) => bold(title)),
+    colAligns,
+    chars: noBorders,
+    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
+  });
+  for (const row of cells) grid.push(row.map((cell) => (cell == null ? '-' : grouped(cell))));
+  return trimLines(grid.toString());
+}
+
+function trimLines(text: string): string {
+  return text
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .join('\n');
+}
+
+/** Names and values, one pair a line. */
+export function pairs(entries: readonly (readonly [string, string | number | bigint | null])[]): string {
+  const width = Math.max(...entries.map(([name]) => name.length)) + 2;
+  return entries.map(([name, value]) => `${name.padEnd(width)}${value === null ? '-' : grouped(value)}`).join('\n');
+}
+
+export function bold(text: string): string {
+  return styleText('bold', text);
+}
+
+export function red(text: string): string {
+  return styleText('red', text);
+}
+
+export function green(text: string): string {
+  return styleText('green', text);
+}
+
+export function yellow(text: string): string {
+  return styleText('yellow', text);
+}
+
+/** 1234567 as 1,234,567; text as it is. */
+export function grouped(value: string | number | bigint): string {
+  return typeof value === 'string' ? value : value.toLocaleString('en-US', { maximumFractionDigits: 2 });
+}
+
+function scaled(value: number, step: number, units: readonly string[]): string {
+  let index = 0;
+  let rest = value;
+  while (rest >= step && index < units.length - 1) {
+    rest /= step;
+    index++;
+  }
+  return `${index === 0 ? Math.round(rest) : rest.toPrecision(rest >= 100 ? 4 : 3)} ${units[index]}`;
+}
+
+/** Powers of 1024, as tc counts bytes. */
+export function bytesText(bytes: number | bigint): string {
+  return scaled(Number(bytes), 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']);
+}
+
+export function bitRateText(bitsPerSecond: number): string {
+  return scaled(bitsPerSecond, 1000, ['bit/s', 'kbit/s', 'Mbit/s', 'Gbit/s', 'Tbit/s']);
+}
+
+/** From ns to s, whichever reads best. */
+export function durationText(ns: number): string {
+  return scaled(ns, 1000, ['ns', 'µs', 'ms', 's']);
+}
+
+export function secondsText(seconds: number): string {
+  if (seconds < 100) return `${seconds.toFixed(1)} s`;
+  if (seconds < 6000) return `${Math.round(seconds / 60)} min`;
+  return `${Math.round(seconds / 3600)} h`;
+}
+
+const eighths = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
+
+/** A bar of at most `width` characters in steps of an eighth; what is above 0 is seen. */
+export function bar(share: number, width: number): string {
+  if (!(share > 0)) return '';
+  const steps = Math.max(1, Math.round(Math.min(share, 1) * width * 8));
+  return '█'.repeat(Math.floor(steps / 8)) + eighths[steps % 8];
+}
+
+export function endpoint(address: string, port: number): string {
+  if (port === 0) return address;
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** `1 rule`, `2 rules`. */
+export function count(number: number, noun: string): string {
+  return `${grouped(number)} ${noun}${number === 1 ? '' : 's'}`;
+}

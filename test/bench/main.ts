@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+/** `make bench`, `make bench BENCH=packet`: exit code 1 when a promised ratio is missed. */
+import path from 'node:path';
+import { loadNative } from '../../src/loader/ffi/index.ts';
+import { benchPackets, type PacketResult } from './packet.ts';
+import { describeMachine, writeReport } from './report.ts';
+
+const root = path.join(import.meta.dirname, '../..');
+const native = loadNative();
+
+const parts: Record<string, () => PacketResult[]> = {
+  packet: () => benchPackets(native, path.join(root, 'build/test/bench_floor.bpf.o')),
+};
+
+const asked = process.argv.slice(2);
+const unknown = asked.filter((name) => !(name in parts));
+if (unknown.length > 0) {
+  console.error(`There is no benchmark ${unknown.join(', ')}.\nKnown: ${Object.keys(parts).join(', ')}`);
+  process.exit(2);
+}
+
+const results = {
+  ...describeMachine(native.libbpf.libbpf_version_string()),
+  parts: {} as Record<string, PacketResult[]>,
+};
+let missed = 0;
+for (const [name, run] of Object.entries(parts)) {
+  if (asked.length > 0 && !asked.includes(name)) continue;
+  const list = run();
+  results.parts[name] = list;
+  console.log(`${name}: ns a packet, and the ratio to a bare XDP_PASS (median of interleaved rounds, quartiles)`);
+  for (const { name: title, median, ratio, ratioSpread, bound } of list) {
+    const verdict = bound === null ? '' : ratio <= bound ? `<= ${bound} met` : `<= ${bound} MISSED`;
+    if (bound !== null && ratio > bound) missed++;
+    const spread = ratioSpread.map((value) => value.toFixed(2)).join('-');
+    console.log(
+      `  ${title.padEnd(36)} ${median.toFixed(0).padStart(5)} ns  ${ratio.toFixed(2).padStart(5)} (${spread})  ${verdict}`,
+    );
+  }
+}
+const folder = path.join(root, 'out/bench');
+writeReport(results, folder);
+console.log(`Written: out/bench/results.json, out/bench/report.html`);
+if (missed > 0) process.exitCode = 1;

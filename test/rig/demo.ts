@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * `make demo`: the product on its own rig. Every claim is measured by a checker behind the dataplane; the exit code is 0
+ * only if all of them hold. Touches no device but those that it makes.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { condense, queuePicture, sparkline } from './demo-picture.ts';
+import { checkFailover, type FailoverResult } from './scenarios/failover.ts';
+import { checkLimits, type LimitsResult } from './scenarios/limits.ts';
+import { Setting } from './scenarios/setting.ts';
+import { checkSteering, type SteeringResult } from './scenarios/steering.ts';
+import { startSockets } from './sockets.ts';
+import { createRig, type Rig } from './topology.ts';
+
+const FLOWS = 10_000;
+const STEERED_PACKETS = 1_200_000;
+const RATE_PPS = 700_000;
+const FAILED_AZ = 'az-b';
+const LEAST_FAILOVER_PPS = 500_000;
+const LIMIT_TOLERANCE = 0.01;
+
+const root = path.join(import.meta.dirname, '../..');
+const startedMs = performance.now();
+let ok = true;
+
+const say = (text = ''): void => console.log(text);
+const number = (value: number): string => Math.round(value).toLocaleString('en-US');
+const percent = (share: number, digits = 3): string => `${(100 * share).toFixed(digits)} %`;
+
+/** Prints a claim and whether it held. */
+function claim(text: string, held: boolean): void {
+  say(`  ${held ? 'ok  ' : 'FAIL'} ${text}`);
+  if (!held) ok = false;
+}
+
+function heading(text: string): void {
+  say(`\n${text}\n${'-'.repeat(text.length)}`);
+}
+
+function showTopology(rig: Rig): void {
+  say('vnicctl demo: a 32-queue device, three availability zones, live traffic');
+  say('Everything runs in network namespaces made for it; no device of this machine is touched.\n');
+  say('  az-a 10.1.0.0/16  --+');
+  say('  az-b 10.2.0.0/16  --+-- fabric --[ vnic0, 32 queues: XDP dataplane ]-- host 10.100.0.2');
+  say('  az-c 10.3.0.0/16  --+');
+  say(`\n  namespaces: ${rig.namespaces.join(' ')}`);
+}
+
+/** A command as its user would type it, and what it printed. */
+function vnicctl(setting: Setting, args: string[]): void {
+  say(`\n$ vnicctl ${args.join(' ')}`);
+  const output = execFileSync(path.join(root, 'bin/vnicctl'), ['--netns', setting.rig.netns, ...args], {
+    encoding: 'utf8',
+    env: { ...process.env, VNIC_STATE_DIR: setting.stateFolder, NO_COLOR: '1' },
+  });
+  say(output.trimEnd());
+}
+
+async function showSockets(rig: Rig): Promise<void> {
+  heading('Ordinary sockets pass through the dataplane');
+  const tcp = await startSockets(rig, { az: 'az-a', protocol: 'tcp', connections: 4, messagesPerSecond: 200 });
+  const udp = await startSockets(rig, { az: 'az-c', protocol: 'udp', port: 9001, messagesPerSecond: 500 });
+  await sleep(1000);
+  const [tcpReport, udpReport] = [await tcp.stop(), await udp.stop()];
+  for (const [what, { client, server }] of [
+    ['TCP, az-a', tcpReport],
+    ['UDP, az-c', udpReport],
+  ] as const) {
+    const there = server.receivedBytes === client.sentBytes;
+    const back = client.receivedBytes === server.sentBytes;
+    claim(
+      `${what}: ${number(server.receivedBytes)} of ${number(client.sentBytes)} bytes arrived, ` +
+        `${number(client.receivedBytes)} of ${number(server.sentBytes)} came back`,
+      there && back && client.sentBytes > 0,
+    );
+  }
+}
+
+function showSteering(result: SteeringResult): void {
+  heading('Steering: every packet meets the queue that the table names');
+  claim(
+    `${number(result.packets)} packets of ${number(result.flows)} flows at ${number(result.packetsPerSecond)} packets/s`,
+    result.packets >= 1_000_000,
+  );
+  claim(
+    `on a wrong queue: ${result.wrongQueue}, on a wrong CPU: ${result.wrongCpu}, lost: ${result.lost}, reordered: ${result.reordered}`,
+    result.wrongQueue === 0 &&
+      result.wrongCpu === 0 &&
+      result.noMetadata === 0 &&
+      result.lost === 0 &&
+      result.reordered === 0,
+  );
+  say(`       buckets of the fullest queue over the mean: ${result.maxOverMean.toFixed(3)}`);
+}
+
+function showLimits(result: LimitsResult): void {
+  heading('Limits and drops');
+  for (const limit of result.limits) {
+    const share = limit.scope === 'rule' ? `${limit.flows} flows together` : `each of ${limit.flows} flows`;
+    claim(
+      `rule ${limit.rule}, ${limit.scope} scope: ${(limit.measuredBps / 1e6).toFixed(2)} Mbit/s for ${share}, ` +
+        `${(limit.configuredBps / 1e6).toFixed(0)} asked (off by ${percent(limit.errorRatio, 2)})`,
+      limit.errorRatio <= LIMIT_TOLERANCE,
+    );
+  }
+  claim(
+    `rule 10 drops: ${number(result.droppedReceived)} of ${number(result.droppedSent)} packets came through`,
+    result.droppedReceived === 0 && result.droppedSent > 0,
+  );
+}
+
+function showFailover(result: FailoverResult, azLetters: string): void {
+  heading(`${result.az} fails and comes back, by hand, under ${number(result.packetsPerSecond)} packets/s`);
+  say(
+    queuePicture(
+      [
+        ['before', result.perQueue.before],
+        ['failed', result.perQueue.during],
+        ['recovered', result.perQueue.after],
+      ],
+      azLetters,
+    ),
+  );
+  const { onFailed, onOthers, sliceMs } = result.timeline;
+  const step = Math.max(1, Math.ceil(onFailed.length / 72)) * sliceMs;
+  const most = Math.max(...condense(onFailed, 72), ...condense(onOthers, 72));
+  say(`\n  packets over time, ${step} ms a column`);
+  say(`  queues of ${result.az}  ${sparkline(condense(onFailed, 72), most)}`);
+  say(`  all other queues ${sparkline(condense(onOthers, 72), most)}\n`);
+  claim(`at least ${number(LEAST_FAILOVER_PPS)} packets/s`, result.packetsPerSecond >= LEAST_FAILOVER_PPS);
+  claim(
+    `${number(result.bucketsMoved)} buckets moved, ${number(result.bucketsOnFailed)} were on the failed queues, collateral ${result.collateral}`,
+    result.bucketsMoved === result.bucketsOnFailed && result.collateral === 0,
+  );
+  claim(`the switch took ${result.commitUs.toFixed(1)} us (one store)`, true);
+  claim(
+    `${number(result.survivingFlows)} flows on other queues: ${result.lostSurviving} packets lost, ${result.reorderedSurviving} reordered`,
+    result.lostSurviving === 0 && result.reorderedSurviving === 0,
+  );
+  claim(
+    `${number(result.lost)} of ${number(result.sent)} packets lost: continuity ${percent(result.continuity, 4)}`,
+    result.continuity >= 0.99999,
+  );
+  claim(`flows on a queue that no table named: ${result.wrongQueue}`, result.wrongQueue === 0);
+  claim(
+    `recovery gives the former table back (${number(result.recovery.moved)} buckets)`,
+    result.recovery.homeTableBack && result.recovery.moved === result.bucketsMoved,
+  );
+}
+
+function report(rig: Rig, steering: SteeringResult, limits: LimitsResult, failover: FailoverResult): unknown {
+  return {
+    device: rig.device,
+    driver: 'veth',
+    mode: 'native',
+    queues: rig.queues,
+    azs: rig.azs.map((az) => az.name),
+    steering: {
+      packets: steering.packets,
+      wrong_queue: steering.wrongQueue,
+      lost: steering.lost,
+      reordered: steering.reordered,
+      max_over_mean: steering.maxOverMean,
+    },
+    limiter: limits.limits.map((limit) => ({
+      rule: limit.rule,
+      scope: limit.scope,
+      configured_bps: limit.configuredBps,
+      measured_bps: limit.measuredBps,
+      error_ratio: limit.errorRatio,
+    })),
+    failover: {
+      az: failover.az,
+      cause: 'manual',
+      commit_us: failover.commitUs,
+      packets_per_second: failover.packetsPerSecond,
+      buckets_on_failed: failover.bucketsOnFailed,
+      buckets_moved: failover.bucketsMoved,
+      collateral: failover.collateral,
+      sent: failover.sent,
+      lost: failover.lost,
+      lost_surviving: failover.lostSurviving,
+      reordered_surviving: failover.reorderedSurviving,
+      continuity: failover.continuity,
+    },
+    recovery: {
+      moved: failover.recovery.moved,
+      lost: failover.recovery.lost,
+      reordered: failover.recovery.reordered,
+    },
+    duration_s: (performance.now() - startedMs) / 1000,
+    ok,
+  };
+}
+
+async function waitForInterrupt(setting: Setting): Promise<void> {
+  say(`\nKEEP=1: the rig stays. Look at it with`);
+  say(`  VNIC_STATE_DIR=${setting.stateFolder} bin/vnicctl --netns ${setting.rig.netns} status ${setting.rig.device}`);
+  say('Ctrl-C ends it and removes everything.');
+  await new Promise<void>((resolve) => {
+    const timer = setInterval(() => {}, 1 << 30);
+    process.once('SIGINT', () => {
+      clearInterval(timer);
+      resolve();
+    });
+  });
+}
+
+const rig = createRig({ id: 'demo' });
+const setting = new Setting(rig);
+try {
+  showTopology(rig);
+  const configFile = path.join(setting.stateFolder, 'vnic.yaml');
+  setting.writeConfig(configFile);
+  vnicctl(setting, ['attach', rig.device, '--config', configFile, '--deliver-metadata']);
+  await showSockets(rig);
+  const steering = await checkSteering(setting, { flows: FLOWS, packets: STEERED_PACKETS, ratePps: RATE_PPS });
+  showSteering(steering);
+  const limits = await checkLimits(setting);
+  showLimits(limits);
+  vnicctl(setting, ['rule', 'list']);
+  const failover = await checkFailover(setting, { az: FAILED_AZ, flows: FLOWS, ratePps: RATE_PPS, phaseMs: 2500 });
+  showFailover(failover, setting.azLetters());
+  vnicctl(setting, ['az', 'list']);
+  const result = report(rig, steering, limits, failover);
+  const folder = path.join(root, 'out/demo');
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(path.join(folder, 'report.json'), `${JSON.stringify(result, null, 2)}\n`);
+  const seconds = ((performance.now() - startedMs) / 1000).toFixed(0);
+  say(`\n${ok ? 'Every claim held.' : 'NOT every claim held.'} ${seconds} s; figures in out/demo/report.json`);
+  if (process.env['KEEP'] === '1') await waitForInterrupt(setting);
+} finally {
+  setting.dispose();
+  rig.dispose();
+}
+process.exitCode = ok ? 0 : 1;

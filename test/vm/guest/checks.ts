@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What a suite of the guest is. The host imports suites for their titles and never runs a check, so importing one must
+ * have no effect. The checks of a suite run in their order and may build on each other.
+ */
+import type { Native } from '../../../src/loader/ffi/index.ts';
+import type { PeerReply, PeerRequest } from '../harness/protocol.ts';
+
+export interface Guest {
+  readonly native: Native;
+  /** Asks the peer at the other end of the cable. */
+  ask(request: PeerRequest): Promise<PeerReply>;
+}
+
+export interface Check {
+  /** What a user would see. */
+  readonly title: string;
+  readonly run: (guest: Guest) => void | Promise<void>;
+}
+
+export interface Suite {
+  readonly title: string;
+  readonly checks: readonly Check[];
+}
+
+export class Skipped extends Error {}
+
+/** Ends a check that this guest cannot make. */
+export function skipCheck(reason: string): never {
+  throw new Skipped(reason);
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+/** A guest that runs its suites: booted, watched, answered, and taken down whatever happens. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { buildInitramfs } from '../../../scripts/vm/initramfs.ts';
+import { prepareKernel } from '../../../scripts/vm/kernel.ts';
+import { Machine, type MachineOptions } from './machine.ts';
+import { GuestNetwork } from './network.ts';
+import type { GuestLine, HostLine } from './protocol.ts';
+
+/** An emulated boot takes 6 s on an idle machine. */
+const BOOT_LIMIT_MS = 60_000;
+/** Between two lines of a guest that works. */
+const SILENCE_LIMIT_MS = 120_000;
+const BOOT_TRIES = 2;
+const OUTPUT_LINES_KEPT = 200;
+
+export type CheckResult = { kind: 'passed' } | { kind: 'failed'; error: string } | { kind: 'skipped'; reason: string };
+
+const live = new Set<GuestSession>();
+process.on('exit', () => {
+  for (const session of live) session.dispose();
+});
+
+function parseLine(text: string): GuestLine | null {
+  if (!text.startsWith('{"kind":')) return null;
+  try {
+    return JSON.parse(text) as GuestLine;
+  } catch {
+    return null;
+  }
+}
+
+export class GuestSession implements Disposable {
+  readonly #options: MachineOptions;
+  readonly #folder = mkdtempSync(path.join(tmpdir(), 'vnic-vm-'));
+  readonly #results = new Map<string, PromiseWithResolvers<CheckResult>>();
+  readonly #output: string[] = [];
+  #network: GuestNetwork | undefined;
+  #peer: ChildProcess | undefined;
+  #machine: Machine | undefined;
+  #watchdog: NodeJS.Timeout | undefined;
+  #onBooted: (() => void) | undefined;
+  /** Why no more results come. */
+  #over: string | undefined;
+  kernelRelease = '';
+
+  private constructor(options: MachineOptions) {
+    this.#options = options;
+    live.add(this);
+  }
+
+  /** Boots a guest, a second time if the first hangs. It goes on by itself: ask for results. */
+  static async boot(options: MachineOptions): Promise<GuestSession> {
+    for (let attempt = 1; ; attempt++) {
+      const session = new GuestSession(options);
+      try {
+        await session.#start();
+        return session;
+      } catch (error) {
+        session.dispose();
+        if (attempt === BOOT_TRIES) throw error;
+        console.log(`    the guest did not come up, trying once more: ${String(error).split('\n')[0]}`);
+      }
+    }
+  }
+
+  async #start(): Promise<void> {
+    const kernel = prepareKernel();
+    const initramfs = path.join(this.#folder, 'initramfs.cpio');
+    writeFileSync(initramfs, buildInitramfs(kernel));
+    this.#network = new GuestNetwork();
+    this.#startPeer(this.#network);
+    const parts = { kernel, initramfs, consoleLog: this.#consoleLog, network: this.#network };
+    const booted = new Promise<void>((resolve) => {
+      this.#onBooted = resolve;
+    });
+    this.#watch(BOOT_LIMIT_MS, 'has not booted');
+    this.#machine = new Machine(this.#options, parts, (line) => this.#onText(line));
+    await Promise.race([booted, this.#machine.ended]);
+    void this.#machine.ended.then(() => this.#end('the guest has ended before this check'));
+    if (this.kernelRelease === '') throw new Error(this.#report(this.#over ?? 'QEMU ended before the guest had booted'));
+  }
+
+  get #consoleLog(): string {
+    return path.join(this.#folder, 'console.log');
+  }
+
+  #startPeer(network: GuestNetwork): void {
+    const [command, args] = network.command(process.execPath, [path.join(import.meta.dirname, 'peer-child.ts')]);
+    this.#peer = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    this.#peer.on('message', (line: HostLine) => this.#machine?.writeLine(JSON.stringify(line)));
+  }
+
+  #watch(limitMs: number, what: string): void {
+    clearTimeout(this.#watchdog);
+    this.#watchdog = setTimeout(() => {
+      this.#end(`the guest ${what} for ${limitMs / 1000} s and was ended`);
+      this.#machine?.kill();
+    }, limitMs);
+  }
+
+  #onText(text: string): void {
+    const line = parseLine(text);
+    if (this.kernelRelease !== '') this.#watch(SILENCE_LIMIT_MS, 'was silent');
+    if (line === null) {
+      this.#output.push(text);
+      if (this.#output.length > OUTPUT_LINES_KEPT) this.#output.shift();
+      return;
+    }
+    switch (line.kind) {
+      case 'booted':
+        this.kernelRelease = line.kernel;
+        this.#watch(SILENCE_LIMIT_MS, 'was silent');
+        this.#onBooted?.();
+        break;
+      case 'broken':
+        this.#end(line.reason);
+        this.#machine?.kill();
+        break;
+      case 'ask':
+        this.#peer?.send({ id: line.id, request: line.request });
+        break;
+      case 'started':
+        break;
+      case 'ended':
+        this.#end(`the suites ended with ${line.status} before this check`);
+        this.#machine?.kill();
+        break;
+      default:
+        this.#result(line.check).resolve(line);
+    }
+  }
+
+  #result(check: string): PromiseWithResolvers<CheckResult> {
+    let result = this.#results.get(check);
+    if (result === undefined) {
+      result = Promise.withResolvers<CheckResult>();
+      this.#results.set(check, result);
+    }
+    return result;
+  }
+
+  /** Waits for a check. A guest that ends without it makes it fail. */
+  async result(check: string): Promise<CheckResult> {
+    const result = this.#result(check);
+    if (this.#over !== undefined) result.resolve({ kind: 'failed', error: this.#report(this.#over) });
+    return result.promise;
+  }
+
+  #end(reason: string): void {
+    clearTimeout(this.#watchdog);
+    this.#over ??= reason;
+    for (const result of this.#results.values()) {
+      result.resolve({ kind: 'failed', error: this.#report(this.#over) });
+    }
+  }
+
+  /** What the guest said beside its results. */
+  output(): string {
+    return this.#output.join('\n');
+  }
+
+  #report(reason: string): string {
+    let consoleText = '';
+    try {
+      consoleText = readFileSync(this.#consoleLog, 'latin1').trimEnd();
+    } catch {
+      // QEMU did not come as far as making it.
+    }
+    const parts = [reason, this.output(), ...(consoleText === '' ? [] : [`console:\n${consoleText.slice(-4000)}`])];
+    return parts.filter((part) => part !== '').join('\n');
+  }
+
+  /** Ends the guest and the peer, removes tap, namespace and files. Idempotent. */
+  dispose(): void {
+    live.delete(this);
+    this.#end('the session is over');
+    this.#machine?.kill();
+    this.#peer?.kill('SIGKILL');
+    this.#network?.dispose();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

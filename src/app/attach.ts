@@ -14,6 +14,7 @@ import { inNetns } from '../loader/netns.ts';
 import type { PinFolder } from '../loader/pins.ts';
 import { Dataplane } from './dataplane.ts';
 import type { DeviceModel } from './device-model.ts';
+import { canShape } from './machine.ts';
 import type { DeviceRecord, EgressHook, RecordStore } from './record.ts';
 import { type PreparedRules, RuleStore } from './rule-store.ts';
 import { TableStore } from './table-store.ts';
@@ -165,7 +166,8 @@ function perform(action: AttachAction, input: AttachInput, work: Work, ports: At
     }
     case 'load-rules': {
       const store = new RuleStore(loaded(work));
-      work.rules = store.prepare(input.model.rules, input.model.azs);
+      const { rules, azs } = input.model;
+      work.rules = store.prepare(rules, azs, canShape(native, device, rules));
       work.record = { ...work.record, ruleGeneration: work.rules.generation };
       return;
     }

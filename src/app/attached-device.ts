@@ -11,6 +11,7 @@ import type { AzConfig } from '../steering/azs.ts';
 import { effectiveQueues, failAz, recoverAz, type StateChange, type SteeringState } from '../steering/plan-az.ts';
 import { plan } from '../steering/planner.ts';
 import type { Rule } from '../steering/rules/model.ts';
+import { shapingWarnings } from '../steering/rules/shaping.ts';
 import { type RuleWarning, validateRules } from '../steering/rules/validate.ts';
 import {
   type DataplaneCounters,
@@ -25,6 +26,7 @@ import type { Dataplane } from './dataplane.ts';
 import { DeviceModel } from './device-model.ts';
 import { type Explanation, explainFrame } from './explain.ts';
 import { type FlowNames, type FlowOrder, type FlowStatus, flowStatus } from './flows.ts';
+import { canShape } from './machine.ts';
 import type { DeviceRecord, RecordStore } from './record.ts';
 import { RuleStore } from './rule-store.ts';
 import { TableStore } from './table-store.ts';
@@ -206,7 +208,12 @@ export class AttachedDevice implements Disposable, FlowNames {
 
   /** What replaceRules would complain of. Throws as it does; nothing is changed. */
   checkRules(rules: readonly Rule[]): RuleWarning[] {
-    return validateRules(rules, { queues: this.#record.settings.queues, maxRules: this.dataplane.maxRules });
+    const warnings = validateRules(rules, { queues: this.#record.settings.queues, maxRules: this.dataplane.maxRules });
+    return this.#canShape(rules) ? warnings : [...warnings, ...shapingWarnings(rules, this.#record.device.name)];
+  }
+
+  #canShape(rules: readonly Rule[]): boolean {
+    return canShape(this.dataplane.native, this.#record.device, rules);
   }
 
   /** Replaces the whole set: validated, loaded beside the live one, recorded, switched by one store. */
@@ -218,7 +225,7 @@ export class AttachedDevice implements Disposable, FlowNames {
 
   /** Rules and AZ prefixes are one set: both change with one store. */
   #commitConfig(config: DeviceConfig, failedAzs = this.#record.failedAzs): void {
-    const prepared = this.rules.prepare(config.rules, config.azs);
+    const prepared = this.rules.prepare(config.rules, config.azs, this.#canShape(config.rules));
     this.#save({ spec: formatDevice(config), ruleGeneration: prepared.generation, failedAzs });
     this.rules.activate(prepared);
     this.#config = config;

@@ -259,7 +259,8 @@ export class Controller {
    */
   #settle(device: DeviceId): void {
     const pins = this.pins(device);
-    if (pins.exists(LINK_XDP)) {
+    // A device that is gone took its attachment along; the record stays, for when it comes back.
+    if (pins.exists(LINK_XDP) && this.#attachedIfindex(device) !== null) {
       try {
         using dataplane = Dataplane.open(this.native, pins);
         if (new TableStore(dataplane).active() !== null) {

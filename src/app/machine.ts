@@ -4,8 +4,12 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { VnicError } from '../errors.ts';
 import type { Native } from '../loader/ffi/index.ts';
+import { inNetns } from '../loader/netns.ts';
+import type { DeviceId } from '../loader/pins.ts';
 import { Libc, Timespec } from '../maps/generated/host.ts';
 import type { CpuSpec } from '../steering/queues.ts';
+import type { Rule } from '../steering/rules/model.ts';
+import { needsShaping } from '../steering/rules/shaping.ts';
 
 const CPUS = '/sys/devices/system/cpu';
 
@@ -68,4 +72,17 @@ export function deviceShape(name: string): DeviceShape {
     rxQueues: link.num_rx_queues ?? 1,
     txQueues: link.num_tx_queues ?? 1,
   };
+}
+
+/**
+ * Whether limits that shape can: the device's packets leave through fq, which keeps to departure times (a multiqueue root
+ * counts by its leaves). True without a look where no rule asks for it.
+ */
+export function canShape(native: Native, device: DeviceId, rules: readonly Rule[]): boolean {
+  if (!needsShaping(rules)) return true;
+  const args = ['-j', 'qdisc', 'show', 'dev', device.name];
+  const text = inNetns(native, device.netns, () => execFileSync('tc', args, { encoding: 'utf8', stdio: 'pipe' }));
+  const kinds = (JSON.parse(text) as { kind: string }[]).map(({ kind }) => kind);
+  const leaves = kinds.filter((kind) => !['mq', 'clsact', 'ingress'].includes(kind));
+  return leaves.length > 0 && leaves.every((kind) => kind === 'fq');
 }

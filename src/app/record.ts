@@ -132,7 +132,7 @@ export class RecordStore {
   }
 
   dropStaged(device: DeviceId): void {
-    rmSync(this.#stagedPathOf(device), { force: true });
+    if (existsSync(this.#stagedPathOf(device))) rmSync(this.#stagedPathOf(device));
   }
 
   write(record: DeviceRecord): void {
@@ -140,9 +140,9 @@ export class RecordStore {
   }
 
   #replace(record: DeviceRecord, file: string): void {
-    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
     const temporary = `${file}.${process.pid}.tmp`;
     try {
+      mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
       const fd = openSync(temporary, 'w', 0o600);
       try {
         writeFileSync(fd, `${JSON.stringify(record)}\n`);
@@ -153,7 +153,7 @@ export class RecordStore {
       renameSync(temporary, file);
       this.#syncFolder();
     } catch (error) {
-      rmSync(temporary, { force: true });
+      if (existsSync(temporary)) rmSync(temporary);
       throw new VnicError('failed', `The record of ${deviceText(record.device)} could not be written to ${file}.`, {
         remedy: 'Free space in its file system, or set VNIC_STATE_DIR to another folder.',
         cause: error,

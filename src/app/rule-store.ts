@@ -17,6 +17,7 @@ import { BpfMap, HashMap } from '../maps/index.ts';
 import type { AzConfig } from '../steering/azs.ts';
 import { type CompiledRules, compileRules } from '../steering/rules/compile.ts';
 import type { Rule } from '../steering/rules/model.ts';
+import { policed } from '../steering/rules/shaping.ts';
 import { assignSlots } from '../steering/rules/slots.ts';
 import type { Dataplane } from './dataplane.ts';
 
@@ -60,13 +61,13 @@ export class RuleStore {
    * Compiles and loads a whole set beside the live one. Throws `too_many_shapes`, `capacity_exceeded`, `invalid_rule`;
    * what is live stays as it is.
    */
-  prepare(rules: readonly Rule[], azs: readonly AzConfig[]): PreparedRules {
+  prepare(rules: readonly Rule[], azs: readonly AzConfig[], canShape = true): PreparedRules {
     const { maxRules } = this.#dataplane;
     const generation = nextGeneration(this.generation());
     const set = generation % VnicLimits.ruleSets;
     const previous = this.slots();
     const slots = assignSlots(previous, rules, maxRules);
-    const compiled = compileRules(rules, slots);
+    const compiled = compileRules(canShape ? rules : policed(rules), slots);
 
     this.#loadEntries(set, compiled);
     this.#loadShapes(set, compiled);

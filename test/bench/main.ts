@@ -2,6 +2,7 @@
 /** `make bench`, `make bench BENCH=packet`: exit code 1 when a promised ratio is missed. */
 import path from 'node:path';
 import { loadNative } from '../../src/loader/ffi/index.ts';
+import { rulesGrowth } from './cases.ts';
 import { benchPackets, type PacketResult } from './packet.ts';
 import { describeMachine, writeReport } from './report.ts';
 
@@ -37,6 +38,17 @@ for (const [name, run] of Object.entries(parts)) {
       `  ${title.padEnd(36)} ${median.toFixed(0).padStart(5)} ns  ${ratio.toFixed(2).padStart(5)} (${spread})  ${verdict}`,
     );
   }
+}
+const medianOf = (name: string): number | undefined =>
+  results.parts['packet']?.find((result) => result.name === name)?.median;
+const [from, to] = [medianOf(rulesGrowth.from), medianOf(rulesGrowth.to)];
+if (from !== undefined && to !== undefined) {
+  const growth = to / from;
+  const met = growth <= rulesGrowth.bound;
+  if (!met) missed++;
+  console.log(
+    `  from 1 to 100,000 rules: ${growth.toFixed(2)} times as much, <= ${rulesGrowth.bound} ${met ? 'met' : 'MISSED'}`,
+  );
 }
 const folder = path.join(root, 'out/bench');
 writeReport(results, folder);

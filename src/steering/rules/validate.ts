@@ -17,7 +17,7 @@ export interface RuleSetOptions extends TupleSpaceLimits {
 }
 
 export interface RuleWarning {
-  readonly code: 'duplicate_match' | 'unreachable_rule' | 'wrong_icmp' | 'matches_fragments';
+  readonly code: 'duplicate_match' | 'unreachable_rule' | 'wrong_icmp' | 'matches_fragments' | 'policed_not_shaped';
   /** The rule concerned first, then the rules that are the reason. */
   readonly ruleIds: readonly number[];
   readonly message: string;

@@ -19,7 +19,7 @@ BPF_OBJECTS = $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c
 	$(patsubst test/bpf/%.bpf.c,$(BUILD)/test/%.bpf.o,$(wildcard test/bpf/*.bpf.c))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build objects demo test bench check format generate clean
+.PHONY: help deps build objects demo test test-vm bench check format generate clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -33,8 +33,12 @@ build: deps ## compile the BPF programs into build/
 demo: build ## run the product on its own rig; report in out/demo/report.json (KEEP=1 leaves it running)
 	@$(NODE) test/rig/demo.ts
 
-test: build ## run every test tier this machine can (TIER=unit|packets|netns, TEST=path, GREP=title)
+test: build ## run every test tier this machine can (TIER=unit|packets|netns|vm, TEST=path, GREP=title)
 	@$(NODE) scripts/run-tests.ts
+
+test-vm: build ## boot a QEMU guest with a real 32-queue virtio_net and run the device tests in it
+	@scripts/vm/deps.sh
+	@TIER=vm $(NODE) scripts/run-tests.ts
 
 bench: build ## run the benchmarks; results in out/bench/results.json (BENCH=name runs one)
 	@$(NODE) test/bench/main.ts $(BENCH)

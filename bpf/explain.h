@@ -23,9 +23,12 @@ static __always_inline void vnic_explain_limit(struct vnic_explanation *e, const
 		tat = flow ? flow->tat : 0;
 	else if (state)
 		tat = state->tat;
+	/* As vnic_meet_rules will do. */
+	if (!e->verdict_cached && tat > now + vnic_limiter_most_debt(action))
+		tat = now;
 	if (tat > now)
 		e->limiter_debt_ns = (tat - now) >> VNIC_TICKS_PER_NS_SHIFT;
-	wait = vnic_limiter_wait(action, patience, tat, now, vnic_packet_cost(action, e->frame_bytes), &next);
+	wait = vnic_limiter_wait(tat, now, vnic_packet_cost(action, e->frame_bytes), action->tolerance, &next);
 	e->limited = wait != 0;
 	if (wait > patience && !(flags & VNIC_VERDICT_SHADOW))
 		e->dropped = 1;

@@ -28,16 +28,30 @@ struct vnic_decision {
 	__u8 drop_reason;
 };
 
-/* A flow's first packet. Out of line, and not the caller of vnic_classify: stack frames add up. */
-static __noinline struct vnic_flow *vnic_create_flow(const struct vnic_flow_key *key,
-						     vnic_flow_place_t place, __u64 verdict, __u32 hash,
-						     struct vnic_cpu_stats *stats)
+/*
+ * After a flow was classified by a rule set that it had not met. A global function:
+ * verified once. flow may be NULL; replay_ns counts only in a replay.
+ */
+__noinline int vnic_meet_rules(struct vnic_flow *flow, __u64 verdict, __u64 replay_ns)
 {
-	struct vnic_flow *flow = vnic_enter_flow(key, place, verdict, hash, stats);
+	__u32 generation = vnic_verdict_generation(verdict), slot = vnic_verdict_slot(verdict);
+	struct vnic_control *control = vnic_get_control();
+	struct vnic_rule_action *action;
+	struct vnic_rule_state *state;
+	__u64 now;
 
-	if (!flow)
-		stats->flow_table_busy++;
-	return flow;
+	vnic_note_generation(generation);
+	if (!control || !(vnic_verdict_flags(verdict) & VNIC_LIMIT_FLAGS))
+		return 0;
+	action = vnic_get_action(control, generation, slot);
+	state = bpf_map_lookup_elem(&vnic_rule_states, &slot);
+	if (!action || !state)
+		return 0;
+	now = vnic_replay ? replay_ns : bpf_ktime_get_ns();
+	vnic_limiter_forgive(action, &state->tat, now);
+	if (flow)
+		vnic_limiter_forgive(action, &flow->tat, now);
+	return 0;
 }
 
 static __always_inline void vnic_count_limited(struct vnic_rule_state *state, const struct vnic_rule_action *action,
@@ -59,7 +73,7 @@ static __always_inline void vnic_apply_rule(struct vnic_decision *d, const struc
 	__u32 flags = vnic_verdict_flags(d->verdict), slot = vnic_verdict_slot(d->verdict);
 	struct vnic_rule_state *state = bpf_map_lookup_elem(&vnic_rule_states, &slot);
 	bool over = false;
-	__u64 now, wait;
+	__u64 wait;
 
 	if (!state)
 		return;
@@ -70,19 +84,26 @@ static __always_inline void vnic_apply_rule(struct vnic_decision *d, const struc
 		d->drop_reason = VNIC_DROP_RULE;
 	} else if (flags & VNIC_LIMIT_FLAGS) {
 		bool per_flow = flags & VNIC_VERDICT_LIMIT_FLOW;
-		__u64 *tat = per_flow ? (flow ? &flow->tat : NULL) : &state->tat;
-		__u64 cost = packets * action->cost_per_packet +
-			     (bytes * action->cost_per_byte >> VNIC_COST_PER_BYTE_SHIFT);
-		__u64 patience = flags & VNIC_VERDICT_SHAPE ? VNIC_SHAPE_HORIZON_TICKS : 0;
+		struct vnic_charge charge = {
+			.cost = packets * action->cost_per_packet +
+				(bytes * action->cost_per_byte >> VNIC_COST_PER_BYTE_SHIFT),
+			.tolerance = action->tolerance,
+			.patience = flags & VNIC_VERDICT_SHAPE ? VNIC_SHAPE_HORIZON_TICKS : 0,
+			.now_ns = replay ? replay->time_ns : 0,
+		};
+		__u64 *tat = &state->tat;
 
-		/* No flow entry, no flow limit; flow_table_busy counts it. */
-		if (!tat)
-			return;
-		wait = vnic_limiter_take(action, patience, tat, cost, stats, replay, &now);
+		if (per_flow) {
+			/* No flow entry, no flow limit; flow_table_busy counts it. */
+			if (!flow)
+				return;
+			tat = &flow->tat;
+		}
+		wait = vnic_limiter_take(tat, &charge, stats);
 		d->drop_reason = per_flow ? VNIC_DROP_LIMIT_FLOW : VNIC_DROP_LIMIT_RULE;
-		over = wait > patience;
+		over = wait > charge.patience;
 		if (over)
-			vnic_count_limited(state, action, now);
+			vnic_count_limited(state, action, charge.now_ns);
 		else if (!(flags & VNIC_VERDICT_SHADOW))
 			d->wait_ns = wait >> VNIC_TICKS_PER_NS_SHIFT;
 	}
@@ -112,15 +133,15 @@ static __always_inline void vnic_decide(struct vnic_decision *d, struct vnic_flo
 		d->hash = flow->hash;
 		if (unlikely(vnic_verdict_generation(d->verdict) != generation)) {
 			d->verdict = vnic_classify(key, generation);
-			vnic_note_generation(generation);
 			WRITE_ONCE(flow->verdict, d->verdict);
+			vnic_meet_rules(flow, d->verdict, replay ? replay->time_ns : 0);
 			stats->reclassified++;
 		}
 	} else {
 		d->verdict = vnic_classify(key, generation);
-		vnic_note_generation(generation);
 		d->hash = vnic_hash(key, control->hash_seed);
-		flow = vnic_create_flow(key, place, d->verdict, d->hash, stats);
+		flow = vnic_flow_at(vnic_enter_flow(key, place, d->verdict, d->hash, stats));
+		vnic_meet_rules(flow, d->verdict, replay ? replay->time_ns : 0);
 	}
 
 	if (vnic_verdict_slot(d->verdict) != VNIC_NO_RULE) {

@@ -17,13 +17,16 @@
 #include "stats.h"
 
 #define VNIC_FLOW_CLAIM_TRIES 3
+#define VNIC_FLOW_ROOM 4			/* free ways of a set with much room */
+#define VNIC_FLOW_OLD_SECONDS 60
 
-/* Set and tag of a key in one word, so that it travels in a register. */
+/* Both sets and the tag of a key in one word, so that it travels in a register. */
 typedef __u64 vnic_flow_place_t;
 
-static __always_inline __u32 vnic_place_set(vnic_flow_place_t place)
+/* "second" is 0 or 1. */
+static __always_inline __u32 vnic_place_set(vnic_flow_place_t place, __u32 second)
 {
-	return (place >> 32) & vnic_flow_set_mask;
+	return (second ? place >> 8 : place >> 32) & vnic_flow_set_mask;
 }
 
 static __always_inline __u32 vnic_place_tag(vnic_flow_place_t place)
@@ -65,12 +68,11 @@ static __always_inline bool vnic_same_key(const struct vnic_flow_key *a, const s
 	return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4])) == 0;
 }
 
-static __always_inline struct vnic_flow *vnic_find_flow(const struct vnic_flow_key *key,
-							vnic_flow_place_t place)
+static __always_inline struct vnic_flow *vnic_find_in_set(const struct vnic_flow_key *key, __u32 set, __u32 tag)
 {
-	__u32 set = vnic_place_set(place), tag = vnic_place_tag(place), way;
 	struct vnic_flow_set *tags = bpf_map_lookup_elem(&vnic_flow_sets, &set);
 	struct vnic_flow *flow;
+	__u32 way;
 
 	if (unlikely(!tags))
 		return NULL;
@@ -84,61 +86,141 @@ static __always_inline struct vnic_flow *vnic_find_flow(const struct vnic_flow_k
 	return NULL;
 }
 
-/* The way to use for a new flow: a free one, else the one that was idle longest. */
-static __always_inline __u32 vnic_choose_way(const struct vnic_flow_set *tags, __u32 set, __u32 *tag)
+/*
+ * Index of a key's entry in a set, or -1. A global function, as the others here that return an
+ * index: verified once, and what calls it goes on with a number instead of one state for each
+ * way. The first set, where most flows are, is searched in line.
+ */
+__noinline int vnic_search_set(const struct vnic_flow_key *key, __u32 set, __u32 tag)
 {
-	__u32 way, best = VNIC_FLOW_WAYS, seen;
-	__u64 oldest = ~0ULL, age;
+	struct vnic_flow_set *tags = bpf_map_lookup_elem(&vnic_flow_sets, &set);
 	struct vnic_flow *flow;
+	__u32 way;
 
+	if (!tags || !key)
+		return -1;
+	for (way = 0; way < VNIC_FLOW_WAYS; way++) {
+		if (tags->tag[way] != tag)
+			continue;
+		flow = vnic_flow_entry(set, way);
+		if (flow && vnic_same_key(&flow->key, key))
+			return set * VNIC_FLOW_WAYS + way;
+	}
+	return -1;
+}
+
+static __always_inline struct vnic_flow *vnic_flow_at(int index)
+{
+	__u32 key = index;
+
+	return index < 0 ? NULL : bpf_map_lookup_elem(&vnic_flows, &key);
+}
+
+static __always_inline struct vnic_flow *vnic_find_flow(const struct vnic_flow_key *key, vnic_flow_place_t place)
+{
+	__u32 tag = vnic_place_tag(place);
+	struct vnic_flow *flow = vnic_find_in_set(key, vnic_place_set(place, 0), tag);
+
+	return likely(flow) ? flow : vnic_flow_at(vnic_search_set(key, vnic_place_set(place, 1), tag));
+}
+
+/* A way that a new flow could take. */
+struct vnic_flow_way {
+	__u32 set;
+	__u32 way;			/* VNIC_FLOW_WAYS: none */
+	__u32 tag;			/* that it has now; 0: free */
+	__u32 free;			/* ways of the set that are free */
+	__u64 age;			/* jiffies at which it was used last; later if it is protected */
+};
+
+/* A free way of the set, else the one that was idle longest. A global function: verified once. */
+__noinline int vnic_choose_way(struct vnic_flow_way *choice, __u32 set)
+{
+	struct vnic_flow_set *tags = bpf_map_lookup_elem(&vnic_flow_sets, &set);
+	__u32 way, seen;
+	struct vnic_flow *flow;
+	__u64 age;
+
+	if (!choice)
+		return 0;
+	choice->set = set;
+	choice->way = VNIC_FLOW_WAYS;
+	choice->free = 0;
+	choice->age = ~0ULL;
+	if (!tags)
+		return 0;
 	for (way = 0; way < VNIC_FLOW_WAYS; way++) {
 		seen = READ_ONCE(tags->tag[way]);
-		if (!seen) {
-			*tag = 0;
-			return way;
-		}
 		flow = vnic_flow_entry(set, way);
 		if (seen == VNIC_FLOW_TAG_BUSY || !flow)
 			continue;
-		age = flow->last_seen_jiffies;
-		if (flow->packets > 1)
-			age += vnic_flow_protected_jiffies;
-		if (age < oldest) {
-			oldest = age;
-			best = way;
-			*tag = seen;
+		age = 0;
+		if (seen) {
+			age = flow->last_seen_jiffies;
+			if (flow->packets > 1)
+				age += vnic_flow_protected_jiffies;
+		} else {
+			choice->free++;
+		}
+		if (age < choice->age) {
+			choice->age = age;
+			choice->way = way;
+			choice->tag = seen;
 		}
 	}
-	return best;
+	return 0;
 }
 
-/* An entry for a key that was not found, written but for verdict and hash; NULL if others win all tries. */
-static __always_inline struct vnic_flow *vnic_enter_flow(const struct vnic_flow_key *key,
-							 vnic_flow_place_t place, __u64 verdict,
-							 __u32 hash, struct vnic_cpu_stats *stats)
+/*
+ * The better one of two sets (Azar et al., "Balanced Allocations", STOC 1994), but the first
+ * as long as it has much room or something old: that set is found faster.
+ */
+static __always_inline void vnic_choose_place(struct vnic_flow_way *choice, vnic_flow_place_t place, __u64 now)
 {
-	__u32 set = vnic_place_set(place), way, seen = 0;
-	struct vnic_flow_set *tags = bpf_map_lookup_elem(&vnic_flow_sets, &set);
-	__u64 now = bpf_jiffies64();
-	struct vnic_flow *flow;
-	int i;
+	struct vnic_flow_way second = {};
 
-	if (!tags)
-		return NULL;
+	vnic_choose_way(choice, vnic_place_set(place, 0));
+	if (choice->free >= VNIC_FLOW_ROOM)
+		return;
+	if (!choice->free && choice->age + VNIC_FLOW_OLD_SECONDS * vnic_flow_protected_jiffies < now)
+		return;
+	vnic_choose_way(&second, vnic_place_set(place, 1));
+	if (second.free > choice->free || second.age < choice->age)
+		*choice = second;
+}
+
+/* Index of a new entry for a key that was not found, or -1 if others win all tries. */
+__noinline int vnic_enter_flow(const struct vnic_flow_key *key, vnic_flow_place_t place, __u64 verdict, __u32 hash,
+			       struct vnic_cpu_stats *stats)
+{
+	struct vnic_flow_way choice = {};
+	__u64 now = bpf_jiffies64();
+	struct vnic_flow_set *tags;
+	struct vnic_flow *flow;
+	__u32 way, set;
+	int i, index;
+
+	if (!key || !stats)
+		return -1;
 	for (i = 0; i < VNIC_FLOW_CLAIM_TRIES; i++) {
-		way = vnic_choose_way(tags, set, &seen);
-		if (way >= VNIC_FLOW_WAYS)
+		vnic_choose_place(&choice, place, now);
+		if (choice.way >= VNIC_FLOW_WAYS)
 			break;
-		if (__sync_val_compare_and_swap(&tags->tag[way], seen, VNIC_FLOW_TAG_BUSY) != seen) {
+		set = choice.set;
+		way = choice.way;
+		barrier_var(way);
+		way &= VNIC_FLOW_WAYS - 1;
+		tags = bpf_map_lookup_elem(&vnic_flow_sets, &set);
+		flow = vnic_flow_entry(set, way);
+		if (!tags || !flow)
+			break;
+		if (__sync_val_compare_and_swap(&tags->tag[way], choice.tag, VNIC_FLOW_TAG_BUSY) != choice.tag) {
 			/* Lost the way: perhaps to the same flow's packet on another CPU. */
-			flow = vnic_find_flow(key, place);
-			if (flow)
-				return flow;
+			index = vnic_search_set(key, set, vnic_place_tag(place));
+			if (index >= 0)
+				return index;
 			continue;
 		}
-		flow = vnic_flow_entry(set, way);
-		if (!flow)
-			break;
 		__builtin_memset(flow, 0, sizeof(*flow));
 		flow->key = *key;
 		flow->verdict = verdict;
@@ -147,13 +229,14 @@ static __always_inline struct vnic_flow *vnic_enter_flow(const struct vnic_flow_
 		flow->created_jiffies = now;
 		flow->last_seen_jiffies = now;
 		stats->flows_created++;
-		if (seen)
+		if (choice.tag)
 			stats->flows_evicted++;
 		/* An exchange, not a store: readers must not see the tag before the entry. */
 		__sync_lock_test_and_set(&tags->tag[way], vnic_place_tag(place));
-		return flow;
+		return set * VNIC_FLOW_WAYS + way;
 	}
-	return NULL;
+	stats->flow_table_busy++;
+	return -1;
 }
 
 #endif

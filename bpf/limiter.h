@@ -22,31 +22,16 @@ static __always_inline __u64 vnic_packet_cost(const struct vnic_rule_action *act
 }
 
 /*
- * More than any packets can have run up under these numbers: the burst, what shaping lets
- * wait, one packet of 64 KiB or 128 segments larger than the burst, and a second for
- * clocks that were read at different moments.
- */
-static __always_inline __u64 vnic_limiter_most_debt(const struct vnic_rule_action *action, __u64 patience)
-{
-	return action->tolerance + patience + action->cost_per_byte + (action->cost_per_packet << 7) +
-	       (1000000000ULL << VNIC_TICKS_PER_NS_SHIFT);
-}
-
-/*
  * How long after "now" a packet would conform, in ticks; 0: now. *next is the new
  * arrival time if it is sent. A packet larger than the burst conforms when nothing
- * is owed: it is charged in full, not blocked for ever. A debt that is too large was
- * run up at a lower rate, before the rule was changed: it is forgotten.
+ * is owed: it is charged in full, not blocked for ever.
  */
-static __always_inline __u64 vnic_limiter_wait(const struct vnic_rule_action *action, __u64 patience, __u64 tat,
-					       __u64 now, __u64 cost, __u64 *next)
+static __always_inline __u64 vnic_limiter_wait(__u64 tat, __u64 now, __u64 cost, __u64 tolerance, __u64 *next)
 {
-	__u64 tolerance = action->tolerance, owed = tat > now ? tat - now : 0, debt;
+	__u64 start = tat > now ? tat : now;
+	__u64 debt = start - now + (cost < tolerance ? cost : tolerance);
 
-	if (unlikely(owed > vnic_limiter_most_debt(action, patience)))
-		owed = 0;
-	debt = owed + (cost < tolerance ? cost : tolerance);
-	*next = now + owed + cost;
+	*next = start + cost;
 	return debt > tolerance ? debt - tolerance : 0;
 }
 
@@ -79,37 +64,70 @@ static __always_inline __u64 vnic_exact_ns(struct vnic_cpu_stats *stats)
 	return stats->clock_ns;
 }
 
+/* What a packet asks of a limiter. */
+struct vnic_charge {
+	__u64 cost;			/* ticks */
+	__u64 tolerance;		/* ticks */
+	__u64 patience;			/* ticks that the packet may be made to wait; 0 to police */
+	__u64 now_ns;			/* in: the time, in a replay; out: the time that was decided on */
+};
+
 /*
- * Returns how long the packet has to wait, in ticks, and charges it unless that is above
- * "patience": 0 to police. What is dropped must not be charged, or an overload would go on
- * to be paid for after its end. *now_ns is the time that was decided on.
+ * Returns how long the packet has to wait, in ticks, and charges it unless that is above its
+ * patience. What is dropped must not be charged, or an overload would go on to be paid for
+ * after its end. A global function: verified once, loop and all.
  */
-static __always_inline __u64 vnic_limiter_take(const struct vnic_rule_action *action, __u64 patience, __u64 *state,
-					       __u64 cost, struct vnic_cpu_stats *stats,
-					       const struct vnic_replay_frame *replay, __u64 *now_ns)
+__noinline __u64 vnic_limiter_take(__u64 *state, struct vnic_charge *charge, struct vnic_cpu_stats *stats)
 {
 	__u64 tat, next, wait;
 	bool exact = true;
 	int i;
 
-	*now_ns = replay ? replay->time_ns : vnic_recent_ns(stats, &exact);
+	if (!state || !charge || !stats)
+		return 0;
+	if (!vnic_replay)
+		charge->now_ns = vnic_recent_ns(stats, &exact);
 	for (i = 0; i < VNIC_LIMITER_TRIES; i++) {
 		tat = READ_ONCE(*state);
-		wait = vnic_limiter_wait(action, patience, tat, *now_ns << VNIC_TICKS_PER_NS_SHIFT, cost, &next);
+		wait = vnic_limiter_wait(tat, charge->now_ns << VNIC_TICKS_PER_NS_SHIFT, charge->cost,
+					 charge->tolerance, &next);
 		if (wait && !exact) {
-			*now_ns = vnic_exact_ns(stats);
+			charge->now_ns = vnic_exact_ns(stats);
 			exact = true;
 			continue;
 		}
-		if (wait > patience)
+		if (wait > charge->patience)
 			return wait;
 		if (likely(__sync_val_compare_and_swap(state, tat, next) == tat))
 			return wait;
 	}
 	/* Others won each time: charge without asking, so that the rate still holds on average. */
 	stats->limiter_contended++;
-	__sync_fetch_and_add(state, cost);
+	__sync_fetch_and_add(state, charge->cost);
 	return 0;
+}
+
+/*
+ * More than any packets can have run up under these numbers: the burst, what shaping lets
+ * wait, one packet of 64 KiB or 128 segments larger than the burst, and a second for
+ * clocks that were read at different moments.
+ */
+static __always_inline __u64 vnic_limiter_most_debt(const struct vnic_rule_action *action)
+{
+	return action->tolerance + VNIC_SHAPE_HORIZON_TICKS + action->cost_per_byte + (action->cost_per_packet << 7) +
+	       (1000000000ULL << VNIC_TICKS_PER_NS_SHIFT);
+}
+
+/*
+ * A debt from before the rule was changed, run up at a lower rate, would block its packets
+ * for as long as it took then: forget it.
+ */
+static __always_inline void vnic_limiter_forgive(const struct vnic_rule_action *action, __u64 *state, __u64 now_ns)
+{
+	__u64 now = now_ns << VNIC_TICKS_PER_NS_SHIFT;
+
+	if (READ_ONCE(*state) > now + vnic_limiter_most_debt(action))
+		WRITE_ONCE(*state, now);
 }
 
 #endif

@@ -128,9 +128,9 @@ enum vnic_verdict_flag {
 };
 
 /*
- * The flow table: sets of VNIC_FLOW_WAYS entries in one memory-mapped array. A flow's
- * set comes from a keyed hash of its key; its entry is the way of the set whose tag
- * matches and whose key is equal. Tag 0: free; VNIC_FLOW_TAG_BUSY: being written.
+ * The flow table: sets of VNIC_FLOW_WAYS entries in one memory-mapped array. A keyed hash
+ * of a flow's key gives two sets; its entry is the way of either whose tag matches and
+ * whose key is equal. Tag 0: free; VNIC_FLOW_TAG_BUSY: being written.
  * First cache line: what each packet reads. Second: what each packet writes.
  */
 struct vnic_flow {

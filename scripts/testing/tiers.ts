@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { lacksGuest } from '../vm/requirements.ts';
 
 export interface Tier {
   readonly name: string;
@@ -59,6 +60,7 @@ export const TIERS: readonly Tier[] = [
   { name: 'unit', needs: [] },
   { name: 'packets', needs: [lacksCapabilities, lacksBpf] },
   { name: 'netns', needs: [lacksCapabilities, lacksBpf, lacksNamespaces] },
+  { name: 'vm', needs: [lacksCapabilities, lacksNamespaces, lacksGuest] },
 ];
 
 /** Why this machine cannot run the tier, or null. */

@@ -12,7 +12,20 @@ import type { GuestKernel } from './kernel.ts';
 const root = path.join(import.meta.dirname, '../..');
 
 /** What init.sh and the kernel call by these names. */
-const APPLETS = ['sh', 'mount', 'mkdir', 'insmod', 'modprobe', 'stty', 'sleep', 'poweroff', 'cat', 'echo', 'uname'];
+const APPLETS = [
+  'readlink',
+  'sh',
+  'mount',
+  'mkdir',
+  'insmod',
+  'modprobe',
+  'stty',
+  'sleep',
+  'poweroff',
+  'cat',
+  'echo',
+  'uname',
+];
 const TOOLS = ['ip', 'tc', 'ethtool'];
 const LIBRARIES = ['libbpf.so.1'];
 const BOOT_MODULES = ['virtio_pci', '9pnet_virtio', '9p'];

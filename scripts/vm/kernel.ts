@@ -8,7 +8,16 @@
  * Environment: VNIC_VM_KERNEL names another kernel package, such as linux-image-6.1.0-50-amd64.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { extractVmlinux } from './vmlinux.ts';
@@ -42,7 +51,11 @@ function run(command: string, args: readonly string[], cwd?: string): string {
 }
 
 function kernelIn(folder: string, release: string): GuestKernel {
-  return { release, vmlinux: path.join(folder, release, 'vmlinux'), modules: path.join(folder, release, 'lib/modules') };
+  return {
+    release,
+    vmlinux: path.join(folder, release, 'vmlinux'),
+    modules: path.join(folder, release, 'lib/modules'),
+  };
 }
 
 /** `linux-image-6.1.0-56-amd64` has the release 6.1.0-56-amd64. */

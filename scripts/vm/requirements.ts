@@ -15,7 +15,8 @@ const COMMANDS: readonly (readonly [command: string, packageName: string])[] = [
 
 /** Why this machine cannot boot the guest, or null. Downloads the guest's kernel when all else is there. */
 export function lacksGuest(): string | null {
-  if (process.arch !== 'x64') return `the guest is an x86-64 machine and shares Node with its host, which is ${process.arch}`;
+  if (process.arch !== 'x64')
+    return `the guest is an x86-64 machine and shares Node with its host, which is ${process.arch}`;
   const missing = COMMANDS.filter(([command]) => findCommand(command) === null);
   if (missing.length > 0) {
     const packages = missing.map(([, packageName]) => packageName).join(' ');

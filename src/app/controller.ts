@@ -77,6 +77,8 @@ export class Controller {
   readonly records: RecordStore;
   readonly #lockFile: string;
   readonly #lockTimeoutMs: number;
+  /** Devices with leftovers that could not be cleared away, and why. */
+  readonly #unsettled = new Map<string, unknown>();
 
   constructor(options: ControllerOptions) {
     this.native = options.native;
@@ -88,7 +90,15 @@ export class Controller {
   /** Holds the lock while `action` runs, after clearing away what a killed command left. */
   locked<T>(action: () => T): T {
     using _lock = FileLock.acquire(this.native, this.#lockFile, this.#lockTimeoutMs);
-    for (const device of pinnedDevices()) this.#settle(device);
+    this.#unsettled.clear();
+    for (const device of pinnedDevices()) {
+      try {
+        this.#settle(device);
+      } catch (error) {
+        // One device that cannot be cleared up must not be in the way of the others.
+        this.#unsettled.set(deviceText(device), error);
+      }
+    }
     return action();
   }
 
@@ -121,6 +131,7 @@ export class Controller {
    */
   attach(device: DeviceId, request: AttachRequest): AttachResult {
     return this.locked(() => {
+      this.#requireSettled(device);
       if (this.isAttached(device)) {
         throw new VnicError('conflict', `${deviceText(device)} is attached already.`, {
           remedy: `See vnicctl status ${asArguments(device)}; to change how it is attached, detach first.`,
@@ -196,6 +207,7 @@ export class Controller {
     this.locked(() => {
       if (!this.isAttached(device)) throw notAttached(device);
       if (!force) {
+        this.#requireSettled(device);
         using _dataplane = Dataplane.open(this.native, this.pins(device));
       }
       this.#takeOff(device);
@@ -276,8 +288,14 @@ export class Controller {
     this.#takeOff(device);
   }
 
+  /** Throws what kept the device's leftovers from being cleared away. */
+  #requireSettled(device: DeviceId): void {
+    if (this.#unsettled.has(deviceText(device))) throw this.#unsettled.get(deviceText(device));
+  }
+
   /** Opens an attached device for one operation. Throws `not_found`, `abi_mismatch`, `state_damaged`. */
   open(device: DeviceId): AttachedDevice {
+    this.#requireSettled(device);
     if (!this.isAttached(device)) throw notAttached(device);
     const record = this.records.read(device);
     if (record === null) {

@@ -87,6 +87,8 @@ export interface DataplaneSize {
   latencySampleShift: number;
   /** For captures: clock and lengths come from `vnic_replay_frame`. */
   replay: boolean;
+  /** Only these are loaded; default all. */
+  programs?: readonly ProgramName[];
 }
 
 /** splitmix32, so that the flow table's keys follow from the one seed that is kept. */
@@ -185,9 +187,10 @@ export class Dataplane implements Disposable {
 
   /** Loads the object. Nothing is pinned or attached; steering is off until a table is made active. */
   static create(native: Native, size: DataplaneSize, path = objectPath): Dataplane {
-    using object = BpfObject.load(native, path, objectSettings(native, size));
+    const names = size.programs ?? programNames;
+    using object = BpfObject.load(native, path, { ...objectSettings(native, size), programs: names });
     const maps = new Map(mapNames.map((name) => [name, BpfMap.fromFd(native, object.mapFd(name))]));
-    const programs = new Map(programNames.map((name) => [name, object.programFd(name)]));
+    const programs = new Map(names.map((name) => [name, object.programFd(name)]));
     const dataplane = new Dataplane(native, maps, programs);
     dataplane.control.write(0, {
       activeTable: VnicNone.noTable,

@@ -65,7 +65,9 @@ export function deviceShape(name: string): DeviceShape {
       cause: error,
     });
   }
-  const [link] = JSON.parse(text) as [{ ifindex: number; address?: string; num_rx_queues?: number; num_tx_queues?: number }];
+  const [link] = JSON.parse(text) as [
+    { ifindex: number; address?: string; num_rx_queues?: number; num_tx_queues?: number },
+  ];
   return {
     ifindex: link.ifindex,
     mac: link.address ?? '',

@@ -32,6 +32,8 @@ export class BpfReplay implements ReplayDataplane, Disposable {
       deliverMetadata: false,
       latencySampleShift: 0,
       replay: true,
+      // Verifying the others would take longer than most captures do.
+      programs: ['vnic_ingress'],
     });
     const rules = new RuleStore(this.#dataplane);
     rules.activate(rules.prepare(model.rules, model.azs));

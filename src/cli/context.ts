@@ -90,9 +90,14 @@ export class Context {
     this.note(`${yellow('warning:')} ${text}`);
   }
 
+  /** Whether there is somebody to ask. */
+  get asks(): boolean {
+    return this.options.yes !== true && !this.dryRun && process.stdin.isTTY && process.stderr.isTTY;
+  }
+
   /** On a terminal, asks before something is lost; --yes answers. Throws `failed` on a no. */
   async confirm(question: string): Promise<void> {
-    if (this.options.yes === true || this.dryRun || !process.stdin.isTTY || !process.stderr.isTTY) return;
+    if (!this.asks) return;
     const terminal = createInterface({ input: process.stdin, output: process.stderr });
     try {
       const answer = await terminal.question(`${question} [y/N] `);

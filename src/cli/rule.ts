@@ -2,6 +2,7 @@
 /** vnicctl rule. */
 import { type Command, Option } from 'commander';
 import { VnicError } from '../errors.ts';
+import type { DeviceId } from '../loader/pins.ts';
 import { formatRule } from '../steering/rules/format.ts';
 import { MAX_RULE_ID, type Rule } from '../steering/rules/model.ts';
 import { parseRule, parseRules } from '../steering/rules/parse.ts';
@@ -168,18 +169,16 @@ function importCommand(command: Command): void {
       const context = contextOf(inner);
       const rules = parseRules(parseRuleFile(await readText(file), file));
       const device = context.device(name, options.device);
-      const preview = changeRules(context, device, () => rules, true);
-      if (!context.dryRun) {
-        await confirmImport(context, preview.removed.length, preview.changed.length);
-      }
-      const report = context.dryRun ? preview : changeRules(context, device, () => rules);
+      if (context.asks) await confirmImport(context, device, rules);
+      const report = changeRules(context, device, () => rules);
       await printChanges(context, report);
     });
 }
 
-async function confirmImport(context: Context, removed: number, changed: number): Promise<void> {
-  if (removed + changed === 0) return;
-  await context.confirm(`This removes ${removed} and changes ${changed} rules. Go on?`);
+async function confirmImport(context: Context, device: DeviceId, rules: readonly Rule[]): Promise<void> {
+  const { removed, changed } = changeRules(context, device, () => rules, true);
+  if (removed.length + changed.length === 0) return;
+  await context.confirm(`This removes ${removed.length} and changes ${changed.length} rules. Go on?`);
 }
 
 function exportCommand(command: Command): void {

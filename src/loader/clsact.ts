@@ -8,6 +8,9 @@ import type { Native } from './ffi/index.ts';
 const HANDLE = 0x766e;
 const PRIORITY = 0x766e;
 const EEXIST = -17;
+/** What removing a qdisc that is not there gives, by kernel and by what else is on the device (net/sched/sch_api.c). */
+const EINVAL = -22;
+const ENOENT = -2;
 
 function hookOf(ifindex: number): Uint8Array {
   return BpfTcHook.encode({ ifindex, attachPoint: BpfTcAttachPoint.egress });
@@ -44,5 +47,8 @@ export function detachClsactEgress(native: Native, ifindex: number, removeQdisc:
   }
   if (!removeQdisc) return;
   const hook = BpfTcHook.encode({ ifindex, attachPoint: BpfTcAttachPoint.ingress | BpfTcAttachPoint.egress });
-  native.check(native.libbpf.bpf_tc_hook_destroy(hook), 'bpf_tc_hook_destroy', `interface ${ifindex}`);
+  const destroyed = native.libbpf.bpf_tc_hook_destroy(hook);
+  // Gone already: a detach that was killed had come so far.
+  if (destroyed === EINVAL || destroyed === ENOENT) return;
+  native.check(destroyed, 'bpf_tc_hook_destroy', `interface ${ifindex}`);
 }

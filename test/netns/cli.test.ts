@@ -5,6 +5,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'no
 import path from 'node:path';
 import { parse } from 'yaml';
 import { CliRig, vnicctl } from '../support/cli.ts';
+import { compileTestProgram } from '../support/compile.ts';
 
 const config = `
 devices:
@@ -32,7 +33,7 @@ describe('vnicctl attach, detach, status, doctor', () => {
   });
   after(() => rig[Symbol.dispose]());
 
-  it('attaches with a configuration, shows it, and detaches without a trace', () => {
+  it('attaches with a configuration, shows it, and detaches without a trace', async () => {
     assert.deepEqual(rig.traces(), []);
     const attached = rig.json<Record<string, unknown>>(['attach', 'vnic0', '--config', file]);
     assert.equal(attached['performed'], true);
@@ -41,7 +42,7 @@ describe('vnicctl attach, detach, status, doctor', () => {
       ['native', 'tcx', 32, 3, 1, 'config'],
     );
     assert.equal((rig.link()['xdp'] as { mode: number }).mode, 1, 'native XDP');
-    assert.notEqual(rig.tcx(), '');
+    const programs = rig.programIds();
 
     const status = rig.json<Record<string, unknown>>(['status', 'vnic0']);
     assert.equal(status['device'], `vnic0@${rig.guest}`);
@@ -71,6 +72,7 @@ describe('vnicctl attach, detach, status, doctor', () => {
 
     assert.deepEqual(rig.json(['detach', 'vnic0']), { device: `vnic0@${rig.guest}`, detached: true });
     assert.deepEqual(rig.traces(), []);
+    assert.ok(await rig.areGone(programs), 'a link still holds a program');
     assert.deepEqual(readdirSync(path.join(rig.stateFolder, 'devices')), []);
   });
 
@@ -84,18 +86,25 @@ describe('vnicctl attach, detach, status, doctor', () => {
   }
 
   it("leaves a clsact qdisc that was there before, and other people's filters in it", () => {
-    const tc = (command: string): string => execFileSync('tc', ['-n', rig.guest, ...command.split(' ')], { encoding: 'utf8' });
-    tc('qdisc add dev vnic0 clsact');
-    tc('filter add dev vnic0 egress prio 5 protocol ip matchall action pass');
+    const tc = (command: string): string => rig.inGuest('tc', ...command.split(' '));
+    const pin = `/sys/fs/bpf/vnic-cli-${process.pid}`;
+    // Somebody else's filter: any tc program will do.
+    rig.ok(['attach', 'vnic0', '--egress', 'off']);
+    const [, egress] = rig.programIds();
+    execFileSync('bpftool', ['prog', 'pin', 'id', String(egress), pin]);
+    rig.ok(['detach', 'vnic0']);
     try {
+      tc('qdisc add dev vnic0 clsact');
+      tc(`filter add dev vnic0 egress prio 5 handle 1 bpf da object-pinned ${pin}`);
       rig.ok(['attach', 'vnic0', '--egress', 'clsact']);
-      assert.match(tc('filter show dev vnic0 egress'), /vnic_egress/);
+      assert.match(tc('filter show dev vnic0 egress'), /handle 0x766e vnic_egress/);
       rig.ok(['detach', 'vnic0']);
       assert.match(rig.qdiscs(), /clsact/);
-      assert.match(tc('filter show dev vnic0 egress'), /pref 5 matchall/);
-      assert.doesNotMatch(tc('filter show dev vnic0 egress'), /vnic_egress/);
+      assert.match(tc('filter show dev vnic0 egress'), /pref 5 bpf chain 0 handle 0x1/);
+      assert.doesNotMatch(tc('filter show dev vnic0 egress'), /handle 0x766e/);
     } finally {
-      tc('qdisc del dev vnic0 clsact');
+      spawnSync('tc', ['-n', rig.guest, 'qdisc', 'del', 'dev', 'vnic0', 'clsact']);
+      rmSync(pin, { force: true });
     }
   });
 
@@ -118,7 +127,17 @@ describe('vnicctl attach, detach, status, doctor', () => {
     assert.equal(plan.performed, false);
     assert.deepEqual(
       plan.actions.map(({ kind }) => kind),
-      ['load', 'fill-cpumap', 'load-rules', 'write-table', 'pin', 'attach-egress', 'attach-xdp', 'save-record', 'activate'],
+      [
+        'load',
+        'fill-cpumap',
+        'load-rules',
+        'write-table',
+        'pin',
+        'attach-egress',
+        'attach-xdp',
+        'save-record',
+        'activate',
+      ],
     );
     assert.deepEqual(rig.traces(), []);
     assert.equal(existsSync(rig.recordFile), false);
@@ -141,14 +160,17 @@ describe('vnicctl attach, detach, status, doctor', () => {
   });
 
   it('names the owner of a foreign XDP program, refuses with exit 6 and leaves it alone', () => {
-    const object = path.join(import.meta.dirname, '../../build/test/rig_pass.bpf.o');
+    const object = compileTestProgram('rig_pass');
     const ip = (...words: string[]): string => execFileSync('ip', ['-n', rig.guest, ...words], { encoding: 'utf8' });
-    ip('link', 'set', 'dev', 'vnic0', 'xdpdrv', 'obj', object, 'sec', 'xdp');
+    ip('link', 'set', 'dev', 'vnic0', 'xdpdrv', 'obj', object, 'sec', 'xdp.frags');
     try {
       const before = rig.link()['xdp'] as { prog: { id: number; name: string } };
       const { lines, problem } = rig.refused(6, ['attach', 'vnic0']);
       assert.equal(problem.code, 'conflict');
-      assert.match(lines[0] ?? '', new RegExp(`another XDP program: .*id ${before.prog.id}, native mode, attached by netlink`));
+      assert.match(
+        lines[0] ?? '',
+        new RegExp(`another XDP program: .*id ${before.prog.id}, native mode, attached by netlink`),
+      );
       assert.match(lines[1] ?? '', /ip link set dev vnic0 xdpdrv off/);
       assert.deepEqual(rig.link()['xdp'], before);
       assert.equal(existsSync(rig.pinFolder), false);
@@ -161,13 +183,14 @@ describe('vnicctl attach, detach, status, doctor', () => {
     }
   });
 
-  it('leaves nothing behind when the last step but one of attaching fails', () => {
-    // The record is written after everything is loaded, pinned and attached.
-    const unwritable = rig.run(['attach', 'vnic0', '--egress', 'clsact'], { env: { VNIC_STATE_DIR: '/proc/vnic' } });
-    assert.equal(unwritable.code, 1, unwritable.stderr);
-    assert.match(unwritable.stderr, /record|\/proc\/vnic/);
-    assert.deepEqual(rig.traces(), []);
-  });
+  for (const egress of ['tcx', 'clsact']) {
+    it(`leaves nothing behind when the record cannot be written in the middle of attaching (${egress})`, () => {
+      const env = { VNIC_STATE_DIR: '/dev/null/state' };
+      const { lines } = rig.refused(1, ['attach', 'vnic0', '--egress', egress], { env });
+      assert.match(lines[0] ?? '', /record of vnic0@\S+ could not be written to \/dev\/null\/state/);
+      assert.deepEqual(rig.traces(), []);
+    });
+  }
 
   it('refuses what preflight blocks with exit 3: lo, more queues than there are', () => {
     assert.equal(rig.refused(3, ['attach', 'lo']).problem.code, 'preflight_refused');
@@ -245,19 +268,19 @@ describe('vnicctl attach, detach, status, doctor', () => {
     assert.equal(rig.json<{ id: number }[]>(['rule', 'list'])[0]?.id, 7);
   });
 
-  it('shows that its device is gone, and can still be detached', () => {
-    rig.ok(['attach', 'vnic0']);
-    execFileSync('ip', ['-n', rig.guest, 'link', 'del', 'vnic0']);
+  it('is off a device that is gone, and comes back with its AZs and rules when the device does', () => {
+    rig.ok(['attach', 'vnic0', '--config', file]);
+    rig.removeDevice();
     try {
-      const { drift } = rig.json<{ drift: { what: string }[] }>(['status', 'vnic0']);
-      assert.ok(drift.some(({ what }) => what === 'XDP link'));
-      rig.ok(['detach', 'vnic0']);
+      assert.equal(rig.refused(4, ['status', 'vnic0']).problem.code, 'not_found');
       assert.equal(existsSync(rig.pinFolder), false);
     } finally {
-      rig[Symbol.dispose]();
-      rig = new CliRig('again');
-      file = path.join(rig.folder, 'vnic.yaml');
-      writeFileSync(file, config);
+      rig.addDevice();
     }
+    const again = rig.json<Record<string, unknown>>(['attach', 'vnic0']);
+    assert.deepEqual(
+      ['source', 'azs', 'rules'].map((field) => again[field]),
+      ['record', 3, 1],
+    );
   });
 });

@@ -41,9 +41,15 @@ ip netns add ${this.peer}
 for ns in ${this.guest} ${this.peer}; do
   nsenter --net=/run/netns/$ns sh -c 'for scope in all default; do echo 1 > /proc/sys/net/ipv6/conf/$scope/disable_ipv6; done'
 done
+ip -n ${this.guest} link set lo up
+`);
+    this.addDevice();
+  }
+
+  addDevice(): void {
+    sh(`
 ip -n ${this.guest} link add vnic0 address 02:00:00:00:09:01 numtxqueues 32 numrxqueues 32 type veth \
   peer name peer0 address 02:00:00:00:09:02 netns ${this.peer} numtxqueues 32 numrxqueues 32
-ip -n ${this.guest} link set lo up
 ip -n ${this.guest} link set vnic0 up
 ip -n ${this.peer} link set peer0 up
 ip -n ${this.guest} addr add 10.9.0.1/16 dev vnic0
@@ -51,6 +57,10 @@ ip -n ${this.peer} addr add 10.9.0.2/16 dev peer0
 ip -n ${this.guest} neigh add 10.9.0.2 lladdr 02:00:00:00:09:02 dev vnic0
 ip -n ${this.peer} neigh add 10.9.0.1 lladdr 02:00:00:00:09:01 dev peer0
 `);
+  }
+
+  removeDevice(): void {
+    sh(`ip -n ${this.guest} link del vnic0`);
   }
 
   get stateFolder(): string {
@@ -126,12 +136,19 @@ ip -n ${this.peer} neigh add 10.9.0.1 lladdr 02:00:00:00:09:01 dev peer0
 
   /** Of vnic0, as `ip -d link` shows it. */
   link(): Record<string, unknown> {
-    const text = execFileSync('ip', ['-n', this.guest, '-j', '-d', 'link', 'show', 'dev', 'vnic0'], { encoding: 'utf8' });
+    const text = execFileSync('ip', ['-n', this.guest, '-j', '-d', 'link', 'show', 'dev', 'vnic0'], {
+      encoding: 'utf8',
+    });
     return (JSON.parse(text) as Record<string, unknown>[])[0]!;
   }
 
   qdiscs(): string {
-    return execFileSync('tc', ['-n', this.guest, 'qdisc', 'show', 'dev', 'vnic0'], { encoding: 'utf8' });
+    return this.inGuest('tc', 'qdisc', 'show', 'dev', 'vnic0');
+  }
+
+  /** Runs a command in the guest namespace. Not by `tc -n` or `ip netns exec`: those hide bpffs. */
+  inGuest(command: string, ...args: string[]): string {
+    return execFileSync('nsenter', [`--net=/run/netns/${this.guest}`, command, ...args], { encoding: 'utf8' });
   }
 
   /** Whether anything of ours is on the device or pinned. */
@@ -139,20 +156,27 @@ ip -n ${this.peer} neigh add 10.9.0.1 lladdr 02:00:00:00:09:01 dev peer0
     return [
       ...('xdp' in this.link() ? ['an XDP program'] : []),
       ...(this.qdiscs().includes('clsact') ? ['a clsact qdisc'] : []),
-      ...(this.tcx() === '' ? [] : ['a tcx program']),
       ...(existsSync(this.pinFolder) ? [`pins: ${readdirSync(this.pinFolder).join(', ')}`] : []),
     ];
   }
 
-  /** tcx programs that `bpftool net` lists for vnic0. */
-  tcx(): string {
-    const text = execFileSync('nsenter', [`--net=/run/netns/${this.guest}`, 'bpftool', 'net', 'show', 'dev', 'vnic0'], {
-      encoding: 'utf8',
+  /** Ids of the programs that are pinned for vnic0: those that are attached live on without their pins. */
+  programIds(): number[] {
+    return ['vnic_root', 'vnic_egress'].map((name) => {
+      const pin = path.join(this.pinFolder, name);
+      const text = execFileSync('bpftool', ['-j', 'prog', 'show', 'pinned', pin], { encoding: 'utf8' });
+      return (JSON.parse(text) as { id: number }).id;
     });
-    return text
-      .split('\n')
-      .filter((line) => /tcx|tc\/egress/.test(line))
-      .join('\n');
+  }
+
+  /** Waits until the kernel has freed the programs (it does so after a grace period). False: something holds them. */
+  async areGone(programIds: readonly number[]): Promise<boolean> {
+    for (let tries = 0; tries < 100; tries++) {
+      const left = programIds.filter((id) => spawnSync('bpftool', ['prog', 'show', 'id', String(id)]).status === 0);
+      if (left.length === 0) return true;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    return false;
   }
 
   /** Sends `packets` UDP datagrams from the peer, one socket. */

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The real programs, loaded and run on packets through BPF_PROG_RUN. Nothing is attached; no device is touched. */
-import { Dataplane, type DataplaneSize } from '../../src/app/dataplane.ts';
+import { Dataplane, type DataplaneSize, programNames } from '../../src/app/dataplane.ts';
 import { type FlowEntry, readFlows } from '../../src/app/flows.ts';
 import { type PreparedRules, RuleStore } from '../../src/app/rule-store.ts';
 import { TableStore } from '../../src/app/table-store.ts';
 import type { Fd } from '../../src/loader/fd.ts';
 import { loadNative, type Native } from '../../src/loader/ffi/index.ts';
 import { hostLittleEndian } from '../../src/maps/codec.ts';
-import { VnicDirection, type VnicExplanation, type VnicFlowKey, VnicLimits } from '../../src/maps/generated/abi.ts';
+import { VnicDirection, VnicEvent, VnicEventType, type VnicExplanation, type VnicFlowKey, VnicLimits } from '../../src/maps/generated/abi.ts';
 import { BpfTestRunOpts, SkBuff } from '../../src/maps/generated/host.ts';
 import type { AzConfig } from '../../src/steering/azs.ts';
 import type { Rule } from '../../src/steering/rules/model.ts';
 import type { SteeringTable } from '../../src/steering/table.ts';
 import { type DataplaneCounters, type QueueCounters, readCounters, readQueueCounters } from '../../src/telemetry/counters.ts';
+import { mapDigests } from './map-contents.ts';
 import { resultText } from './reference-parser.ts';
 
 /** enum xdp_action */
@@ -158,6 +159,18 @@ export class TestDataplane implements Disposable {
     if (slot === null) return 0;
     const set = this.rules.generation() % VnicLimits.ruleSets;
     return this.dataplane.ruleActions.read(set * this.dataplane.maxRules + slot).ruleId;
+  }
+
+  /** Values of the events of a type since the last call for any type. */
+  events(type: VnicEventType): number[] {
+    const events = this.dataplane.events.drain().map((bytes) => VnicEvent.decode(bytes));
+    return events.filter((event) => event.type === type).map(({ value }) => Number(value));
+  }
+
+  /** A digest of every map of the programs but the answer of `explain`, by the kernel's name. */
+  hashMaps(): Map<string, string> {
+    const programs = programNames.map((name) => this.dataplane.program(name));
+    return mapDigests(this.native, programs, ['vnic_explanatio']);
   }
 
   /** Forgets all flows and counters, as if nothing had arrived. */

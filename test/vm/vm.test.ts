@@ -1,50 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Boots a guest for each configuration and reports the checks of its suites as tests. */
-import { spawnSync } from 'node:child_process';
-import path from 'node:path';
-import { findCommand } from '../../scripts/vm/initramfs.ts';
+/**
+ * Boots a guest for each configuration and reports the checks of its suites as tests.
+ * Environment: VNIC_VM_VERBOSE=1 shows what the guest says beside its results.
+ */
 import { skip } from '../support/skip.ts';
 import type { Suite } from './guest/checks.ts';
+import { suite as detach } from './guest/detach.ts';
+import { suite as egress } from './guest/egress.ts';
+import { suite as ingress } from './guest/ingress.ts';
+import { suite as programs } from './guest/programs.ts';
 import type { MachineOptions } from './harness/machine.ts';
+import { compileObject, compilers } from './harness/objects.ts';
 import { GuestSession } from './harness/session.ts';
 
 const TIMEOUT_MS = 10 * 60_000;
-const root = path.join(import.meta.dirname, '../..');
+
+/** By their file in test/vm/guest, which the guest loads for itself. */
+const suites: Readonly<Record<string, Suite>> = { programs, ingress, egress, detach };
 
 const configurations: readonly MachineOptions[] = [
-  { cpus: 8, queues: 32, suites: ['programs', 'steering', 'egress'] },
+  { cpus: 8, queues: 32, suites: ['programs', 'ingress', 'egress', 'detach'] },
 ];
 
-/** The guest has no compiler. An object that is missing there is skipped there, with the reason. */
-function compileObjects(): void {
-  for (const compiler of ['clang-14', 'clang-19'].filter((name) => findCommand(name) !== null)) {
-    const folder = `build/check/${compiler}`;
-    const args = ['--no-print-directory', `${folder}/bpf/vnic.bpf.o`, `CLANG=${compiler}`, `BUILD=${folder}`];
-    const { MAKEFLAGS: _flags, MAKELEVEL: _level, ...env } = process.env;
-    const result = spawnSync('make', args, { cwd: root, encoding: 'utf8', env });
-    if (result.status !== 0) throw new Error(`make ${args.join(' ')} failed:\n${result.stderr}`);
-  }
-}
-
 for (const configuration of configurations) {
-  const suites: [name: string, suite: Suite][] = [];
-  for (const name of configuration.suites) {
-    const module = (await import(`./guest/${name}.ts`)) as { suite: Suite };
-    suites.push([name, module.suite]);
-  }
-
   describe(`a guest with ${configuration.cpus} CPUs and ${configuration.queues} queues`, function () {
     this.timeout(TIMEOUT_MS);
     let session: GuestSession | undefined;
 
     before(async () => {
-      compileObjects();
+      // The guest has no compiler; an object that is missing there is skipped there.
+      for (const compiler of compilers) compileObject(compiler);
       session = await GuestSession.boot(configuration);
       console.log(`    kernel ${session.kernelRelease}`);
     });
-    after(() => session?.dispose());
+    after(() => {
+      if (process.env['VNIC_VM_VERBOSE'] === '1') console.log(session?.output());
+      session?.dispose();
+    });
 
-    for (const [name, suite] of suites) {
+    for (const name of configuration.suites) {
+      const suite = suites[name]!;
       describe(suite.title, () => {
         for (const { title } of suite.checks) {
           it(title, async function () {

@@ -9,7 +9,7 @@ import type { PeerReply, PeerRequest } from '../harness/protocol.ts';
 export interface Guest {
   readonly native: Native;
   /** Asks the peer at the other end of the cable. */
-  ask(request: PeerRequest): Promise<PeerReply>;
+  readonly ask: (request: PeerRequest) => Promise<PeerReply>;
 }
 
 export interface Check {

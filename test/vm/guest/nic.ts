@@ -12,7 +12,7 @@ export function run(command: string, ...args: string[]): string {
   return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
-/** Up, with addresses, static neighbours and all the queues the device has. */
+/** Up, with addresses, static neighbours, all the queues the device has, and fq, without which egress cannot shape. */
 export function setUpNic(): void {
   for (const scope of ['all', 'default', nicName]) {
     const settings = { accept_dad: 0, accept_ra: 0, router_solicitations: 0, addr_gen_mode: 1 };
@@ -22,6 +22,8 @@ export function setUpNic(): void {
   }
   // A socket must hold a burst whole: what a check loses there would look like loss in the dataplane.
   writeFileSync('/proc/sys/net/core/rmem_max', String(16 << 20));
+  // What the queues of a device get when it comes up.
+  writeFileSync('/proc/sys/net/core/default_qdisc', 'fq');
   const most = /^Combined:\s+(\d+)$/m.exec(run('ethtool', '-l', nicName))?.[1];
   assert.ok(most !== undefined, 'ethtool -l names no combined channels');
   run('ethtool', '-L', nicName, 'combined', most);

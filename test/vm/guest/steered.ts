@@ -1,31 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The dataplane on the guest's device, as the suites attach it: three AZs share 32 queues. */
-import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import path from 'node:path';
 import type { AttachedDevice } from '../../../src/app/attached-device.ts';
-import { Controller } from '../../../src/app/controller.ts';
-import { parseDevice } from '../../../src/config/device.ts';
-import type { Native } from '../../../src/loader/ffi/index.ts';
-import type { RuleInput } from '../../../src/steering/rules/schema.ts';
+import { openController } from '../../../src/app/environment.ts';
+import type { DeviceInput } from '../../../src/config/schema.ts';
 import { peerAzs } from '../harness/protocol.ts';
 import { nicName } from './nic.ts';
 
-const AZ_QUEUES = ['0-10', '11-21', '22-31'];
+const executable = path.join(import.meta.dirname, '../../../bin/vnicctl');
+const AZ_QUEUES = ['0-10', '11-21', '22-31'] as const;
 
 export const device = { name: nicName, netns: null };
 
-export function controllerOf(native: Native): Controller {
-  return new Controller({ native, stateFolder: '/run/vnic-state', runFolder: '/run/vnic' });
+/** A rule drops what arrives at this port. */
+export const DROPPED_PORT = 4001;
+/** A rule shapes what leaves from this port. */
+export const SHAPED_PORT = 5001;
+export const SHAPED_BITS_PER_SECOND = 400_000;
+export const SHAPED_BURST_BYTES = 2000;
+
+export const deviceSpec: DeviceInput = {
+  azs: peerAzs.map(({ name, prefixes }, index) => ({ name, queues: AZ_QUEUES[index]!, prefixes: [...prefixes] })),
+  rules: [
+    { id: 9, match: { dstPort: DROPPED_PORT, proto: 'udp' }, action: 'drop' },
+    {
+      id: 11,
+      direction: 'egress',
+      match: { srcPort: SHAPED_PORT, proto: 'udp' },
+      action: 'pass',
+      limit: { rate: `${SHAPED_BITS_PER_SECOND / 1000}kbit`, burst: `${SHAPED_BURST_BYTES}b`, mode: 'shape' },
+    },
+  ],
+};
+
+/** What `vnicctl -o json` prints. Throws with what it says when it fails. */
+export function vnicctl<T>(...args: string[]): T {
+  const result = spawnSync(executable, ['-o', 'json', ...args], { encoding: 'utf8' });
+  if (result.status !== 0) throw new Error(`vnicctl ${args.join(' ')} ended with ${result.status}:\n${result.stderr}`);
+  return JSON.parse(result.stdout) as T;
 }
 
-export function attach(native: Native, rules: readonly RuleInput[]): void {
-  const config = parseDevice(nicName, {
-    azs: peerAzs.map(({ name, prefixes }, index) => ({ name, queues: AZ_QUEUES[index], prefixes })),
-    rules,
-  });
-  const { performed } = controllerOf(native).attach(device, { config, mode: 'native' });
-  assert.ok(performed);
-}
-
-export function withDevice<T>(native: Native, action: (device: AttachedDevice) => T): T {
-  return controllerOf(native).withDevice(device, action);
+export function withDevice<T>(action: (device: AttachedDevice) => T): T {
+  return openController().withDevice(device, action);
 }

@@ -9,7 +9,8 @@ import { bucketOf, chooseQueue, flowHash } from '../../../src/steering/hash.ts';
 import { parseAddress } from '../../../src/steering/rules/prefix.ts';
 import { type Endpoint, guestAddresses, type PeerFlow, peerAzs } from '../harness/protocol.ts';
 
-const UDP = 17;
+/** IP protocol number. */
+export const UDP = 17;
 const PATIENCE_MS = 20_000;
 const BUFFER_BYTES = 8 << 20;
 

@@ -33,10 +33,10 @@ const KERNEL_OPTIONS =
   'console=ttyS0 quiet panic=-1 lpj=10000000 nokaslr mitigations=off tsc=reliable no_timer_check random.trust_cpu=1 ' +
   'rcupdate.rcu_expedited=1 nowatchdog nosoftlockup audit=0 apparmor=0 net.ifnames=0';
 
-function share(tag: string, folder: string): string[] {
+function share(tag: string, folder: string): string[][] {
   return [
-    ...['-fsdev', `local,id=${tag},path=${folder},security_model=none,readonly=on,multidevs=remap`],
-    ...['-device', `virtio-9p-pci,fsdev=${tag},mount_tag=${tag}`],
+    ['-fsdev', `local,id=${tag},path=${folder},security_model=none,readonly=on,multidevs=remap`],
+    ['-device', `virtio-9p-pci,fsdev=${tag},mount_tag=${tag}`],
   ];
 }
 
@@ -47,17 +47,17 @@ function qemuArguments(options: MachineOptions, { kernel, initramfs, consoleLog 
   const vectors = 2 * queues + 2;
   const device = `virtio-net-pci,netdev=cable,mac=${guestAddresses.mac},mq=on,vectors=${vectors}`;
   return [
-    ...'-M q35 -accel tcg,thread=single -cpu max -display none -nodefaults -no-user-config -no-reboot'.split(' '),
-    ...['-smp', String(cpus), '-m', String(MEMORY_MIB)],
-    ...['-serial', `file:${consoleLog}`],
-    ...['-chardev', 'stdio,id=line,signal=off', '-serial', 'chardev:line'],
+    ['-M', 'q35', '-accel', 'tcg,thread=single', '-cpu', 'max', '-smp', String(cpus), '-m', String(MEMORY_MIB)],
+    ['-display', 'none', '-nodefaults', '-no-user-config', '-no-reboot'],
+    ['-serial', `file:${consoleLog}`],
+    ['-chardev', 'stdio,id=line,signal=off', '-serial', 'chardev:line'],
     ...share('checkout', root),
     ...share('modules', kernel.modules),
-    ...['-netdev', `tap,id=cable,ifname=${tapName},queues=${queues},script=no,downscript=no,vhost=off`],
-    ...['-device', nic === undefined ? device : `${device},${nic}`],
-    ...['-kernel', kernel.vmlinux, '-initrd', initramfs],
-    ...['-append', `${KERNEL_OPTIONS} vnic.suites=${options.suites.join(',')}`],
-  ];
+    ['-netdev', `tap,id=cable,ifname=${tapName},queues=${queues},script=no,downscript=no,vhost=off`],
+    ['-device', nic === undefined ? device : `${device},${nic}`],
+    ['-kernel', kernel.vmlinux, '-initrd', initramfs],
+    ['-append', `${KERNEL_OPTIONS} vnic.suites=${options.suites.join(',')}`],
+  ].flat();
 }
 
 export class Machine {

@@ -35,7 +35,12 @@ export type PeerRequest =
   /** Opens UDP sockets; those from before are closed. With `echo`, each datagram is sent back. */
   | { readonly do: 'open'; readonly endpoints: readonly Endpoint[]; readonly echo: boolean }
   /** Sends from open sockets, numbered datagrams, one of each flow in turn. Replies when all are sent. */
-  | { readonly do: 'send'; readonly flows: readonly PeerFlow[]; readonly packets: number; readonly payloadBytes: number }
+  | {
+      readonly do: 'send';
+      readonly flows: readonly PeerFlow[];
+      readonly packets: number;
+      readonly payloadBytes: number;
+    }
   /** What each socket has received since it was opened. */
   | { readonly do: 'received' }
   /** Accepts TCP connections at this end and sends back what comes. */

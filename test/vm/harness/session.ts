@@ -81,7 +81,8 @@ export class GuestSession implements Disposable {
     this.#machine = new Machine(this.#options, parts, (line) => this.#onText(line));
     await Promise.race([booted, this.#machine.ended]);
     void this.#machine.ended.then(() => this.#end('the guest has ended before this check'));
-    if (this.kernelRelease === '') throw new Error(this.#report(this.#over ?? 'QEMU ended before the guest had booted'));
+    if (this.kernelRelease === '')
+      throw new Error(this.#report(this.#over ?? 'QEMU ended before the guest had booted'));
   }
 
   get #consoleLog(): string {

@@ -35,7 +35,9 @@ interface Explained {
 const range = (first: number, last: number): number[] =>
   Array.from({ length: last - first + 1 }, (_, index) => first + index);
 
-describe('vnicctl az, plan and explain', () => {
+describe('vnicctl az, plan and explain', function () {
+  // Each test runs vnicctl many times, perhaps on a busy machine.
+  this.timeout(300_000);
   let rig: CliRig;
 
   before(() => {

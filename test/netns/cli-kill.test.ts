@@ -161,7 +161,9 @@ describe('a killed vnicctl', function () {
   }
 });
 
-describe('several vnicctl at once', () => {
+describe('several vnicctl at once', function () {
+  // Each test runs vnicctl many times, perhaps on a busy machine.
+  this.timeout(300_000);
   let rig: CliRig;
   before(() => {
     rig = new CliRig('many');

@@ -25,7 +25,9 @@ function udp(src: string, dst: string, srcPort: number, dstPort: number, frameBy
   return buildFrame({ src: parseAddress(src), dst: parseAddress(dst), srcPort, dstPort, proto: 17, frameBytes });
 }
 
-describe('vnicctl replay', () => {
+describe('vnicctl replay', function () {
+  // Each test runs vnicctl many times, perhaps on a busy machine.
+  this.timeout(300_000);
   let folder: string;
   let capture: string;
   let config: string;

@@ -24,7 +24,9 @@ interface RuleRow {
   counters: { packets: number };
 }
 
-describe('vnicctl rule, limit and qos', () => {
+describe('vnicctl rule, limit and qos', function () {
+  // Each test runs vnicctl many times, perhaps on a busy machine.
+  this.timeout(300_000);
   let rig: CliRig;
 
   before(() => {

@@ -34,7 +34,9 @@ interface QueueRow {
 /** Ethernet, IPv4, UDP. */
 const HEADER_BYTES = 14 + 20 + 8;
 
-describe('vnicctl on a device with traffic', () => {
+describe('vnicctl on a device with traffic', function () {
+  // Each test runs vnicctl many times, perhaps on a busy machine.
+  this.timeout(300_000);
   let rig: CliRig;
 
   before(() => {

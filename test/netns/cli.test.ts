@@ -19,7 +19,9 @@ devices:
       - {id: 7, priority: 100, match: {src: 10.1.0.0/16, proto: udp, dstPort: 53}, action: pass, limit: {rate: 10mbit, scope: flow}}
 `;
 
-describe('vnicctl attach, detach, status, doctor', () => {
+describe('vnicctl attach, detach, status, doctor', function () {
+  // Each test runs vnicctl many times, perhaps on a busy machine.
+  this.timeout(300_000);
   let rig: CliRig;
   let file: string;
 

@@ -68,7 +68,7 @@ describe('limits on a virtual clock', () => {
         let timeNs = SECOND_NS;
         const counted = { packets: 0, bytes: 0, droppedPackets: 0, droppedBytes: 0 };
         // Enough to use up the burst of each flow more than once.
-        const total = 4000 + Math.floor((4 * frames.length * models[0]!.burstNs) / packetNs);
+        const total = 4000 + Math.floor((8 * frames.length * models[0]!.burstNs) / packetNs);
         for (let count = 0; count < total; count++) {
           // Three phases: far above the rate, about the rate, idle times.
           const gaps = [
@@ -158,34 +158,18 @@ describe('limits on a virtual clock', () => {
   it('does not drift in 1,000,000 seconds', function () {
     this.timeout(60_000);
     const bitsPerSecond = 1201;
-    start(limitOf(`${bitsPerSecond}bit`, '1514b'));
-    const random = randomSource(31);
-    const steps = 100_000;
+    const seconds = 1_000_000;
+    const [packetBytes, burstBytes] = [757, 1514];
+    start(limitOf(`${bitsPerSecond}bit`, `${burstBytes}b`));
     let accepted = 0;
-    let timeNs = SECOND_NS;
-    for (let step = 0; step < steps; step++) {
-      // A packet about every 10 s where one in 10.09 s conforms; some of the times far apart.
-      timeNs += BigInt(step % 2 === 0 ? below(random, 2 ** 31) * 4 : 1) + 5_000_000_000n;
-      if (passes(timeNs, 1514)) accepted += 1514;
+    for (let timeNs = SECOND_NS; timeNs < SECOND_NS * BigInt(seconds + 1); timeNs += 2_500_000_000n) {
+      if (passes(timeNs, packetBytes)) accepted += packetBytes;
     }
-    const seconds = Number(timeNs - SECOND_NS) / 1e9;
-    assert.ok(seconds > 700_000, `${seconds} s`);
-    const model = new Gcra(limitOf(`${bitsPerSecond}bit`, '1514b'));
-    assert.ok(accepted > 0 && accepted * 8 <= bitsPerSecond * seconds + 1514 * 8);
-    // Sustained overload for the same time: the rate itself, to one part in 40,000.
-    start(limitOf(`${bitsPerSecond}bit`, '1514b'));
-    let sustained = 0;
-    const end = SECOND_NS * 1_000_001n;
-    const gapNs = 5_043_000_000n;
-    for (timeNs = SECOND_NS; timeNs < end; timeNs += gapNs) {
-      const expected = model.take(timeNs, 757);
-      assert.equal(passes(timeNs, 757), expected);
-      if (expected) sustained += 757;
-    }
-    const asked = (bitsPerSecond / 8) * 1_000_000;
-    const offered = (757 / 5.043) * 1_000_000;
-    assert.ok(offered < asked * 1.001 && offered > asked * 0.999, 'the offer is at the limit');
-    assert.ok(Math.abs(sustained / Math.min(asked, offered) - 1) < 1 / 1000, `${sustained} of ${asked}`);
+    const asked = (bitsPerSecond / 8) * seconds;
+    const error = accepted - asked;
+    // What the numbers are rounded to, the burst, and whole packets.
+    const bound = asked / 1_000_000 + burstBytes + packetBytes;
+    assert.ok(Math.abs(error) <= bound, `${accepted} bytes instead of ${asked}`);
   });
 
   for (const [rate, wireBytes] of [

@@ -96,7 +96,7 @@ const defaultSize: DataplaneSize = {
 
 /** A loaded dataplane with the stores that fill it and a runner for each of its programs. */
 export class TestDataplane implements Disposable {
-  readonly native = loadNative({ adapter: 'koffi' });
+  readonly native = loadNative();
   readonly size: DataplaneSize;
   readonly dataplane: Dataplane;
   readonly rules: RuleStore;

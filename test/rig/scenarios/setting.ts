@@ -16,8 +16,8 @@ import type { Rig } from '../topology.ts';
 export const ports = { plain: 7000, ruleLimit: 7020, flowLimit: 7030, named: 7040, dropped: 7666 } as const;
 
 export const limits = {
-  rule: { id: 20, bitsPerSecond: 100e6, rate: '100mbit', burst: '64kb' },
-  flow: { id: 30, bitsPerSecond: 10e6, rate: '10mbit', burst: '32kb' },
+  rule: { id: 20, bitsPerSecond: 100e6, rate: '100mbit', burst: '2mb' },
+  flow: { id: 30, bitsPerSecond: 10e6, rate: '10mbit', burst: '256kb' },
 } as const;
 
 export const namedQueues = [3, 4] as const;

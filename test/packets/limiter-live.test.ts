@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Limits on the machine's own clock, which the program reads for some packets only (vnic_recent_ns in bpf/limiter.h). */
+import assert from 'node:assert/strict';
+import { onlineCpus } from '../../src/app/machine.ts';
+import { VnicEventType } from '../../src/maps/generated/abi.ts';
+import type { Limit, Rule } from '../../src/steering/rules/model.ts';
+import { parseBurst, parseRate } from '../../src/steering/rules/units.ts';
+import { TestDataplane, XDP } from '../support/dataplane.ts';
+import { flowFrame } from '../support/flow-frames.ts';
+import { Gcra } from '../support/gcra.ts';
+import { addressBytes } from '../support/packet-bytes.ts';
+
+const frameBytes = 1000;
+/** Packets in a row that may be judged by one reading of the clock. */
+const clockReuses = 3;
+const flow = { src: addressBytes('10.0.0.1'), dst: addressBytes('10.0.0.2'), sport: 1, dport: 2, proto: 17 };
+const frame = flowFrame(flow, frameBytes);
+
+interface Measured {
+  accepted: number;
+  sent: number;
+  /** From before the first packet to after the last. */
+  elapsedNs: number;
+  /** Of that, time in which the limiter could earn: a pause longer than the burst earns only the burst. */
+  earningNs: number;
+}
+
+describe('limits on the real clock', () => {
+  let dataplane: TestDataplane;
+  before(() => {
+    dataplane = new TestDataplane({ maxFlows: 8, maxRules: 1 });
+    // Each CPU has its own reading of the clock; the bound below is for one.
+    runOnCpus([dataplane.native.libc.sched_getcpu()]);
+  });
+  after(() => {
+    runOnCpus(onlineCpus().map(({ cpu }) => cpu));
+    dataplane.close();
+  });
+
+  function runOnCpus(cpus: readonly number[]): void {
+    const mask = new Uint8Array(128);
+    for (const cpu of cpus) mask[cpu >> 3]! |= 1 << (cpu & 7);
+    const { native } = dataplane;
+    native.check(native.libc.sched_setaffinity(0, mask.length, mask), 'sched_setaffinity');
+  }
+
+  function start(rateText: string, burstText: string, scope: 'rule' | 'flow'): Limit {
+    const rate = parseRate(rateText);
+    const limit: Limit = { rate, burst: parseBurst(burstText, rate), scope, mode: 'police' };
+    const rule: Rule = { id: 7, priority: 0, direction: 'ingress', match: {}, action: 'pass', limit, shadow: false };
+    dataplane.setRules([]);
+    dataplane.clear();
+    dataplane.setRules([rule]);
+    return limit;
+  }
+
+  /** Sends for a while, as fast as it can. */
+  function flood(forNs: number, burstNs: number): Measured {
+    const begin = process.hrtime.bigint();
+    let last = begin;
+    const measured: Measured = { accepted: 0, sent: 0, elapsedNs: 0, earningNs: 0 };
+    while (measured.elapsedNs < forNs) {
+      if (dataplane.ingress(frame) === XDP.pass) measured.accepted++;
+      measured.sent++;
+      const now = process.hrtime.bigint();
+      measured.earningNs += Math.min(Number(now - last), burstNs);
+      measured.elapsedNs = Number(now - begin);
+      last = now;
+    }
+    return measured;
+  }
+
+  for (const [rate, burst] of [
+    ['10mbit', '10000b'],
+    ['100mbit', '64kb'],
+    ['1kpps', '5 pkts'],
+    ['20kpps', '200 pkts'],
+  ] as const) {
+    for (const scope of ['rule', 'flow'] as const) {
+      it(`${rate} with a burst of ${burst} of the ${scope} is never exceeded and is used up`, () => {
+        const model = new Gcra(start(rate, burst, scope));
+        const packetNs = model.meanPacketNs(frameBytes);
+        const burstPackets = Math.floor(model.burstNs / packetNs);
+        const { accepted, sent, elapsedNs, earningNs } = flood(300e6, model.burstNs);
+        const most = burstPackets + elapsedNs / packetNs + clockReuses;
+        assert.ok(accepted <= most, `${accepted} of ${sent} packets, at most ${most.toFixed(1)}`);
+        const least = earningNs / packetNs - 2;
+        if (sent > 2 * accepted) {
+          assert.ok(accepted >= least, `${accepted} of ${sent} packets, at least ${least.toFixed(1)}`);
+        }
+        const { drops } = dataplane.counters();
+        assert.equal(drops[`limit_${scope}`], BigInt(sent - accepted));
+      });
+    }
+  }
+
+  it('after each of many idle times gives a burst, and at most three packets more', () => {
+    const model = new Gcra(start('10mbit', '10000b', 'rule'));
+    const packetNs = model.meanPacketNs(frameBytes);
+    const sleeper = new Int32Array(new SharedArrayBuffer(4));
+    for (let round = 0; round < 20; round++) {
+      // Longer than the burst takes, and not in step with the kernel's tick.
+      Atomics.wait(sleeper, 0, 0, 9 + (round % 7));
+      const { accepted, elapsedNs } = flood(1e6, model.burstNs);
+      const most = 10 + elapsedNs / packetNs + clockReuses;
+      assert.ok(accepted >= 10 && accepted <= most, `round ${round}: ${accepted} packets, at most ${most.toFixed(1)}`);
+    }
+  });
+
+  it('says that a limit began to drop, at most once a second', () => {
+    start('1kpps', '5 pkts', 'rule');
+    dataplane.events(VnicEventType.limit);
+    const { elapsedNs } = flood(200e6, 0);
+    const events = dataplane.events(VnicEventType.limit);
+    assert.ok(events.length >= 1 && events.length <= 1 + elapsedNs / 1e9, `${events.length} events`);
+    assert.ok(events.every((ruleId) => ruleId === 7));
+  });
+
+  it('the explanation says what is owed, and charges nothing', () => {
+    start('1mbit', '10000b', 'rule');
+    while (dataplane.ingress(frame) === XDP.pass);
+    const first = dataplane.explain(frame);
+    assert.equal(first.limited, 1);
+    assert.equal(first.dropped, 1);
+    assert.equal(first.returnValue, XDP.drop);
+    // 10000 bytes at 1 Mbit/s are 80 ms.
+    assert.ok(first.limiterDebtNs > 0n && first.limiterDebtNs <= 80_000_000n, `${first.limiterDebtNs}`);
+    for (let count = 0; count < 100; count++) dataplane.explain(frame);
+    assert.ok(dataplane.explain(frame).limiterDebtNs < first.limiterDebtNs, 'time passes, nothing is charged');
+  });
+});

@@ -61,6 +61,15 @@ export class PacketRunner {
     return this.#run(packet, repeat, {});
   }
 
+  /** Also what the program left of the packet: metadata, if there is any, stands before the frame. */
+  runWithOutput(packet: Uint8Array): { returnValue: number; output: Uint8Array } {
+    const output = this.#native.memory.alloc(packet.length + 256);
+    const context = { dataOut: this.#native.memory.addressOf(output), dataSizeOut: output.length };
+    const returnValue = this.#run(packet, 1, context);
+    const length = this.#view.getUint32(BpfTestRunOpts.offsets.dataSizeOut, hostLittleEndian);
+    return { returnValue, output: output.subarray(0, length) };
+  }
+
   runWithContext(packet: Uint8Array, context: Partial<SkBuff>): PacketRun {
     const { memory } = this.#native;
     SkBuff.write(new DataView(this.#contextIn.buffer), 0, context);
@@ -126,6 +135,11 @@ export class TestDataplane implements Disposable {
   /** One frame that arrives; `XDP`. */
   ingress(frame: Uint8Array, repeat = 1): number {
     return this.#ingress.run(frame, repeat);
+  }
+
+  /** One frame that arrives, and what is left of it. */
+  ingressWithOutput(frame: Uint8Array): { returnValue: number; output: Uint8Array } {
+    return this.#ingress.runWithOutput(frame);
   }
 
   /** One frame of a capture; for a dataplane made with `replay`. */

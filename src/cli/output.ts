@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Text for people: tables, numbers with units, bars. Data for machines: JSON and YAML. Pure but for styleText's look at NO_COLOR. */
-import { styleText } from 'node:util';
+import { stripVTControlCharacters, styleText } from 'node:util';
 import Table from 'cli-table3';
 
 export type OutputFormat = 'table' | 'json' | 'yaml';
@@ -47,20 +47,37 @@ const noBorders = {
   middle: '  ',
 };
 
+/** cli-table3 takes time with the square of the rows, so a long table is made of parts of equal column widths. */
+const ROWS_OF_A_PART = 100;
+
 /** A table without borders; numbers are right-aligned unless the column says otherwise. */
 export function table<Row>(rows: readonly Row[], columns: readonly Column<Row>[]): string {
-  const cells = rows.map((row) => columns.map(({ value }) => value(row)));
+  const values = rows.map((row) => columns.map(({ value }) => value(row)));
   const isNumeric = (column: number): boolean =>
-    cells.length > 0 && cells.every((row) => row[column] == null || typeof row[column] !== 'string');
+    values.length > 0 && values.every((row) => row[column] == null || typeof row[column] !== 'string');
   const colAligns = columns.map(({ align }, column) => align ?? (isNumeric(column) ? 'right' : 'left'));
-  const grid = new Table({
-    head: columns.map(({ title }) => bold(title)),
-    colAligns,
-    chars: noBorders,
-    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
-  });
-  for (const row of cells) grid.push(row.map((cell) => (cell == null ? '-' : grouped(cell))));
-  return trimLines(grid.toString());
+  const head = columns.map(({ title }) => bold(title));
+  const cells = values.map((row) => row.map((cell) => (cell == null ? '-' : grouped(cell))));
+  const colWidths = head.map((title, column) =>
+    cells.reduce((most, row) => Math.max(most, visibleWidth(row[column] ?? '')), visibleWidth(title)),
+  );
+  const parts: string[] = [];
+  for (let first = 0; first === 0 || first < cells.length; first += ROWS_OF_A_PART) {
+    const grid = new Table({
+      ...(first === 0 ? { head } : {}),
+      colAligns,
+      colWidths,
+      chars: noBorders,
+      style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
+    });
+    grid.push(...cells.slice(first, first + ROWS_OF_A_PART));
+    parts.push(trimLines(grid.toString()));
+  }
+  return parts.join('\n');
+}
+
+function visibleWidth(text: string): number {
+  return stripVTControlCharacters(text).length;
 }
 
 function trimLines(text: string): string {

@@ -23,7 +23,7 @@ const azs: AzConfig[] = [
 const rounds = 25;
 const packetsPerRound = 200;
 
-/** So slow that nothing is earned back while a round lasts: the answer cannot change between question and packet. */
+/** So slow that next to nothing is earned between a question and the packet that follows it. */
 function slowLimit(random: Random): Limit {
   const scope = pick(random, ['rule', 'flow'] as const);
   return below(random, 2) === 0
@@ -50,10 +50,8 @@ function randomRules(random: Random): Rule[] {
     });
 }
 
-const slowestRefillNs = 1e9 / 4;
-
 describe('explaining a packet', () => {
-  const test = new TestDataplane({ maxFlows: 4096, maxRules: 200 });
+  const test = new TestDataplane({ maxFlows: 1024, maxRules: 200 });
   after(() => test.close());
 
   it('says for thousands of packets what then happens to them, limits included', function () {
@@ -66,7 +64,6 @@ describe('explaining a packet', () => {
       test.clear();
       test.setRules(rules, azs);
       test.setTable(randomTable(random));
-      const begin = performance.now();
       const flows = fc.sample(flowsNear(rules), { numRuns: 100, seed: round + 1 }).map(asParsed);
       for (let count = 0; count < packetsPerRound; count++) {
         const flow = pick(random, flows);
@@ -76,8 +73,6 @@ describe('explaining a packet', () => {
         const answer = test.explain(frame);
         const result = test.ingress(frame);
         const { flow: after, verdict } = test.flows().get(resultText(flow))!;
-        // A refill in the middle of the round would make the comparison unfair; the machine stood still then.
-        if ((performance.now() - begin) * 1e6 > slowestRefillNs) break;
         assert.equal(answer.returnValue, result, text);
         assert.equal(answer.dropped === 1, result === XDP.drop, text);
         assert.deepEqual(

@@ -94,5 +94,12 @@ export function randomTable(random: Random): SteeringTable {
 /** A set of queues: empty, sparse, dense or all. */
 export function randomMask(random: Random): bigint {
   const word = (): bigint => (BigInt(random()) << 32n) | BigInt(random());
-  return pick(random, [() => 0n, () => 1n << BigInt(below(random, 64)), word, () => word() & word(), () => word() | word(), () => 2n ** 64n - 1n])();
+  return pick(random, [
+    () => 0n,
+    () => 1n << BigInt(below(random, 64)),
+    word,
+    () => word() & word(),
+    () => word() | word(),
+    () => 2n ** 64n - 1n,
+  ])();
 }

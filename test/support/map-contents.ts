@@ -22,7 +22,11 @@ function mapIdsOf(native: Native, program: Fd): number[] {
 }
 
 /** Digest of each map by its name. Nobody may write meanwhile. */
-export function mapDigests(native: Native, programs: Iterable<Fd>, except: readonly string[] = []): Map<string, string> {
+export function mapDigests(
+  native: Native,
+  programs: Iterable<Fd>,
+  except: readonly string[] = [],
+): Map<string, string> {
   const ids = new Set([...programs].flatMap((program) => mapIdsOf(native, program)));
   const digests = new Map<string, string>();
   for (const id of ids) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A guest that runs its suites: booted, watched, answered, and taken down whatever happens. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { buildInitramfs } from '../../../scripts/vm/initramfs.ts';
@@ -16,6 +16,7 @@ const BOOT_LIMIT_MS = 60_000;
 const SILENCE_LIMIT_MS = 120_000;
 const BOOT_TRIES = 2;
 const OUTPUT_LINES_KEPT = 200;
+const FOLDER_PREFIX = 'vnic-vm-';
 
 export type CheckResult = { kind: 'passed' } | { kind: 'failed'; error: string } | { kind: 'skipped'; reason: string };
 
@@ -23,6 +24,14 @@ const live = new Set<GuestSession>();
 process.on('exit', () => {
   for (const session of live) session.dispose();
 });
+
+/** Files of runs that were killed. */
+function sweepFolders(): void {
+  for (const name of readdirSync(tmpdir()).filter((entry) => entry.startsWith(FOLDER_PREFIX))) {
+    const owner = name.slice(FOLDER_PREFIX.length).split('-')[0] ?? '';
+    if (!existsSync(`/proc/${owner}`)) rmSync(path.join(tmpdir(), name), { recursive: true, force: true });
+  }
+}
 
 function parseLine(text: string): GuestLine | null {
   if (!text.startsWith('{"kind":')) return null;
@@ -35,7 +44,7 @@ function parseLine(text: string): GuestLine | null {
 
 export class GuestSession implements Disposable {
   readonly #options: MachineOptions;
-  readonly #folder = mkdtempSync(path.join(tmpdir(), 'vnic-vm-'));
+  readonly #folder = mkdtempSync(path.join(tmpdir(), `${FOLDER_PREFIX}${process.pid}-`));
   readonly #results = new Map<string, PromiseWithResolvers<CheckResult>>();
   readonly #output: string[] = [];
   #network: GuestNetwork | undefined;
@@ -54,6 +63,7 @@ export class GuestSession implements Disposable {
 
   /** Boots a guest, a second time if the first hangs. It goes on by itself: ask for results. */
   static async boot(options: MachineOptions): Promise<GuestSession> {
+    sweepFolders();
     for (let attempt = 1; ; attempt++) {
       const session = new GuestSession(options);
       try {

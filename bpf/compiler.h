@@ -15,6 +15,12 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/*
+ * For a function with a loop: keeps LLVM from laying out the loop so that its end falls through
+ * into its head, which kernels before 6.8 refuse as a back-edge (Linux commit 10e14e9652bf).
+ */
+#define VNIC_LATCH_BEHIND_LOOP __attribute__((minsize))
+
 /* Makes the compiler forget what it knows of a variable, so that a bounds check stays where the verifier needs it. */
 #ifndef barrier_var
 #define barrier_var(var) asm volatile("" : "+r"(var))

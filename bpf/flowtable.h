@@ -134,7 +134,7 @@ struct vnic_flow_way {
 };
 
 /* A free way of the set, else the one that was idle longest. A global function: verified once. */
-__noinline int vnic_choose_way(struct vnic_flow_way *choice, __u32 set)
+__noinline VNIC_LATCH_BEHIND_LOOP int vnic_choose_way(struct vnic_flow_way *choice, __u32 set)
 {
 	struct vnic_flow_set *tags = bpf_map_lookup_elem(&vnic_flow_sets, &set);
 	__u32 way, seen;

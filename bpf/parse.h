@@ -168,7 +168,7 @@ static __always_inline __u32 vnic_parse_ipv4(struct vnic_cursor *c, struct vnic_
 }
 
 /* Follows the chain of extension headers; *proto is where it ends, *fragment whether it ends at a fragment. */
-static __noinline __u32 vnic_parse_extensions(struct vnic_cursor *c, __u8 *proto, bool *fragment)
+static __noinline VNIC_LATCH_BEHIND_LOOP __u32 vnic_parse_extensions(struct vnic_cursor *c, __u8 *proto, bool *fragment)
 {
 	struct vnic_extension_header *header;
 	__u32 length;

@@ -2,8 +2,7 @@
 /**
  * Network namespaces and pins that tests left behind, after a failed or interrupted run too.
  *
- * Only what is certainly the tests' own is removed: namespaces named `vnic-…` and pins of devices that this network
- * namespace does not have. Whatever was there before the run stays, unless its name carries the id of a process that
+ * Only what is certainly the tests' own is removed: namespaces named `vnic-…` and the pins of devices in them. Whatever was there before the run stays, unless its name carries the id of a process that
  * has ended (`vnic-…-<pid>`, `vnic-<pid>-…`): that is what a killed run leaves.
  */
 import { spawnSync } from 'node:child_process';
@@ -54,8 +53,9 @@ export function removeLeftovers(before: Snapshot): string[] {
     if (spawnSync('ip', ['netns', 'del', name]).status === 0) removed.push(`namespace ${name}`);
   }
   for (const name of list(PINS)) {
-    // A device of this namespace is the user's: its pins are a live dataplane.
-    if (before.pins.has(name) || existsSync(path.join('/sys/class/net', name))) continue;
+    // Named `<device>@<namespace>`; those of a device without a namespace may be the user's live dataplane.
+    const namespace = name.split('@')[1] ?? '';
+    if (before.pins.has(name) || !mayRemove(namespace, before.namespaces, isAlive)) continue;
     rmSync(path.join(PINS, name), { recursive: true, force: true });
     removed.push(`pins of ${name}`);
   }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Text for people: tables, numbers with units, bars. Data for machines: JSON and YAML. Pure but for styleText's look at NO_COLOR. */
 import { stripVTControlCharacters, styleText } from 'node:util';
-import Table from 'cli-table3';
 
 export type OutputFormat = 'table' | 'json' | 'yaml';
 
@@ -29,62 +28,30 @@ export interface Column<Row> {
   align?: 'left' | 'right';
 }
 
-const noBorders = {
-  top: '',
-  'top-mid': '',
-  'top-left': '',
-  'top-right': '',
-  bottom: '',
-  'bottom-mid': '',
-  'bottom-left': '',
-  'bottom-right': '',
-  left: '',
-  'left-mid': '',
-  mid: '',
-  'mid-mid': '',
-  right: '',
-  'right-mid': '',
-  middle: '  ',
-};
+const GAP = '  ';
 
-/** cli-table3 takes time with the square of the rows, so a long table is made of parts of equal column widths. */
-const ROWS_OF_A_PART = 100;
-
-/** A table without borders; numbers are right-aligned unless the column says otherwise. */
+/** A table without borders; numbers are right-aligned unless the column says otherwise. Fit for 100,000 rows. */
 export function table<Row>(rows: readonly Row[], columns: readonly Column<Row>[]): string {
   const values = rows.map((row) => columns.map(({ value }) => value(row)));
   const isNumeric = (column: number): boolean =>
     values.length > 0 && values.every((row) => row[column] == null || typeof row[column] !== 'string');
-  const colAligns = columns.map(({ align }, column) => align ?? (isNumeric(column) ? 'right' : 'left'));
-  const head = columns.map(({ title }) => bold(title));
-  const cells = values.map((row) => row.map((cell) => (cell == null ? '-' : grouped(cell))));
-  const colWidths = head.map((title, column) =>
-    cells.reduce((most, row) => Math.max(most, visibleWidth(row[column] ?? '')), visibleWidth(title)),
+  const aligns = columns.map(({ align }, column) => align ?? (isNumeric(column) ? 'right' : 'left'));
+  const lines = [
+    columns.map(({ title }) => bold(title)),
+    ...values.map((row) => row.map((cell) => (cell == null ? '-' : grouped(cell)))),
+  ];
+  const widths = columns.map((_, column) =>
+    lines.reduce((most, cells) => Math.max(most, visibleWidth(cells[column] ?? '')), 0),
   );
-  const parts: string[] = [];
-  for (let first = 0; first === 0 || first < cells.length; first += ROWS_OF_A_PART) {
-    const grid = new Table({
-      ...(first === 0 ? { head } : {}),
-      colAligns,
-      colWidths,
-      chars: noBorders,
-      style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
-    });
-    grid.push(...cells.slice(first, first + ROWS_OF_A_PART));
-    parts.push(trimLines(grid.toString()));
-  }
-  return parts.join('\n');
+  const padded = (cell: string, column: number): string => {
+    const blanks = ' '.repeat((widths[column] ?? 0) - visibleWidth(cell));
+    return aligns[column] === 'right' ? blanks + cell : cell + blanks;
+  };
+  return lines.map((cells) => cells.map(padded).join(GAP).trimEnd()).join('\n');
 }
 
 function visibleWidth(text: string): number {
   return stripVTControlCharacters(text).length;
-}
-
-function trimLines(text: string): string {
-  return text
-    .split('\n')
-    .map((line) => line.trimEnd())
-    .join('\n');
 }
 
 /** Names and values, one pair a line. */
@@ -109,9 +76,12 @@ export function yellow(text: string): string {
   return styleText('yellow', text);
 }
 
+/** Made once: toLocaleString would look its locale up for each number of a long table. */
+const numberFormat = new Intl.NumberFormat('en-US', { maximumFractionDigits: 2 });
+
 /** 1234567 as 1,234,567; text as it is. */
 export function grouped(value: string | number | bigint): string {
-  return typeof value === 'string' ? value : value.toLocaleString('en-US', { maximumFractionDigits: 2 });
+  return typeof value === 'string' ? value : numberFormat.format(value);
 }
 
 function scaled(value: number, step: number, units: readonly string[]): string {

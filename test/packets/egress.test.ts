@@ -62,7 +62,10 @@ describe('packets that leave', () => {
     dataplane.setTable(table);
   };
 
-  function send(bytes = frame, context: Partial<SkBuff> = {}): { action: number; queueMapping: number; tstamp: bigint } {
+  function send(
+    bytes = frame,
+    context: Partial<SkBuff> = {},
+  ): { action: number; queueMapping: number; tstamp: bigint } {
     const { returnValue, context: after } = probe.runWithContext(bytes, context);
     return { action: returnValue, queueMapping: after.mark, tstamp: after.tstamp };
   }

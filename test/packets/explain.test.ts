@@ -7,13 +7,13 @@ import { VnicLimits } from '../../src/maps/generated/abi.ts';
 import type { AzConfig } from '../../src/steering/azs.ts';
 import type { Limit, Rule } from '../../src/steering/rules/model.ts';
 import { makePrefix, parseAddress } from '../../src/steering/rules/prefix.ts';
+import { queuesOf } from '../../src/steering/table.ts';
 import { TestDataplane, XDP } from '../support/dataplane.ts';
 import { asParsed, below, flowFrame, pick, type Random, randomMask, randomTable } from '../support/flow-frames.ts';
 import { packet, udpFrame } from '../support/packet.ts';
 import { randomSource } from '../support/random.ts';
 import { resultText } from '../support/reference-parser.ts';
 import { countShapes, flowsNear, ruleSets } from '../support/rules.ts';
-import { queuesOf } from '../../src/steering/table.ts';
 
 const azs: AzConfig[] = [
   { name: 'az-a', queues: [1], weight: 1, prefixes: [makePrefix(parseAddress('10.0.0.0'), 105)] },
@@ -127,7 +127,10 @@ describe('explaining a packet', () => {
     assert.deepEqual([test.explain(frame).flowKnown, test.explain(frame).verdictCached], [1, 1]);
     test.setRules([drop]);
     const { flowKnown, verdictCached, ruleId, dropped } = test.explain(frame);
-    assert.deepEqual({ flowKnown, verdictCached, ruleId, dropped }, { flowKnown: 1, verdictCached: 0, ruleId: 5, dropped: 1 });
+    assert.deepEqual(
+      { flowKnown, verdictCached, ruleId, dropped },
+      { flowKnown: 1, verdictCached: 0, ruleId: 5, dropped: 1 },
+    );
   });
 
   it('tells users the names of what it found, and the reason where there is nothing to find', () => {
@@ -136,12 +139,25 @@ describe('explaining a packet', () => {
       ruleId: (slot) => test.ruleId(slot),
     };
     const limit: Limit = { rate: { packetsPerSecond: 1 }, burst: { packets: 1 }, scope: 'flow', mode: 'police' };
-    test.setRules([{ id: 9, priority: 1, direction: 'ingress', match: { proto: 17 }, action: 'pass', limit, shadow: false }], azs);
+    test.setRules(
+      [{ id: 9, priority: 1, direction: 'ingress', match: { proto: 17 }, action: 'pass', limit, shadow: false }],
+      azs,
+    );
     test.clear();
     const frame = udpFrame('10.0.0.1', '192.0.2.2', 4000, 53);
     const first = explainFrame(test.dataplane, frame, 'ingress', names);
     assert.deepEqual(
-      [first.parsed, first.src, first.dst, first.srcPort, first.dstPort, first.proto, first.rule, first.az, first.verdict],
+      [
+        first.parsed,
+        first.src,
+        first.dst,
+        first.srcPort,
+        first.dstPort,
+        first.proto,
+        first.rule,
+        first.az,
+        first.verdict,
+      ],
       [true, '10.0.0.1', '192.0.2.2', 4000, 53, 17, 9, 'az-a', 'pass'],
     );
     test.ingress(frame);
@@ -152,6 +168,9 @@ describe('explaining a packet', () => {
     // The AZ of what leaves is its destination's.
     assert.equal(explainFrame(test.dataplane, frame, 'egress', names).az, null);
     const arp = explainFrame(test.dataplane, packet().ethernet().arp().padTo(60).build(), 'ingress', names);
-    assert.deepEqual([arp.parsed, arp.unparsed, arp.rule, arp.queue, arp.verdict], [false, 'not_ip', null, null, 'pass']);
+    assert.deepEqual(
+      [arp.parsed, arp.unparsed, arp.rule, arp.queue, arp.verdict],
+      [false, 'not_ip', null, null, 'pass'],
+    );
   });
 });

@@ -66,13 +66,17 @@ describe('flow table', () => {
     for (let count = 0; count < 40_000; count++) {
       last = flows[below(random, flows.length)]!;
       send(dataplane, sent, last);
-      if (count % 997 === 0) assert.ok(dataplane.flows().has(resultText(last)), 'the last packet is always in the table');
+      if (count % 997 === 0)
+        assert.ok(dataplane.flows().has(resultText(last)), 'the last packet is always in the table');
     }
     const { flowsCreated, flowsEvicted, flowTableBusy } = dataplane.counters();
     const found = readFlows(dataplane.dataplane);
     assert.equal(flowTableBusy, 0n);
     assert.equal(BigInt(found.length), flowsCreated - flowsEvicted);
-    assert.equal(new Set(found.map(({ flow }) => Buffer.from(flow.key.src.bytes).toString('hex') + JSON.stringify(flow.key))).size, found.length);
+    assert.equal(
+      new Set(found.map(({ flow }) => Buffer.from(flow.key.src.bytes).toString('hex') + JSON.stringify(flow.key))).size,
+      found.length,
+    );
     assert.ok(found.length <= 1024 && found.length > 1000, `${found.length} flows`);
     for (const [name, { flow }] of dataplane.flows()) {
       assert.ok(flow.packets <= BigInt(sent.get(name)!.packets), name);

@@ -87,7 +87,12 @@ describe('latency histogram', () => {
     const summary = readLatency({ queueStats, cpuStats, latency });
     assert.equal(summary.count, 5000n);
     assert.equal(summary.meanNs, Number(values.reduce((sum, value) => sum + value, 0n)) / 5000);
-    for (const [share, got] of [[0.5, summary.p50Ns], [0.9, summary.p90Ns], [0.99, summary.p99Ns], [0.999, summary.p999Ns]] as const) {
+    for (const [share, got] of [
+      [0.5, summary.p50Ns],
+      [0.9, summary.p90Ns],
+      [0.99, summary.p99Ns],
+      [0.999, summary.p999Ns],
+    ] as const) {
       const exact = Number(values[Math.ceil(5000 * share) - 1]!);
       assert.ok(got !== null && got >= exact && got <= exact * (1 + 1 / 16), `${share}: ${got}, exactly ${exact}`);
     }

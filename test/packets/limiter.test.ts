@@ -5,8 +5,8 @@ import { parseBurst, parseRate } from '../../src/steering/rules/units.ts';
 import { TestDataplane, XDP } from '../support/dataplane.ts';
 import { below, flowFrame, pick } from '../support/flow-frames.ts';
 import { Gcra } from '../support/gcra.ts';
-import { randomSource } from '../support/random.ts';
 import { addressBytes } from '../support/packet-bytes.ts';
+import { randomSource } from '../support/random.ts';
 
 const SECOND_NS = 1_000_000_000n;
 
@@ -88,11 +88,15 @@ describe('limits on a virtual clock', () => {
             counted.droppedBytes += wireBytes;
           }
         }
-        assert.ok(counted.droppedPackets > 100 && counted.packets - counted.droppedPackets > 100, `${counted.droppedPackets} dropped`);
+        assert.ok(
+          counted.droppedPackets > 100 && counted.packets - counted.droppedPackets > 100,
+          `${counted.droppedPackets} dropped`,
+        );
         const { packets, bytes, droppedPackets, droppedBytes } = state();
-        assert.deepEqual({ packets, bytes, droppedPackets, droppedBytes }, Object.fromEntries(
-          Object.entries(counted).map(([name, value]) => [name, BigInt(value)]),
-        ));
+        assert.deepEqual(
+          { packets, bytes, droppedPackets, droppedBytes },
+          Object.fromEntries(Object.entries(counted).map(([name, value]) => [name, BigInt(value)])),
+        );
         const { drops } = dataplane.counters();
         assert.equal(drops[`limit_${scope}`], BigInt(counted.droppedPackets));
         assert.equal(drops[scope === 'rule' ? 'limit_flow' : 'limit_rule'], 0n);
@@ -133,9 +137,16 @@ describe('limits on a virtual clock', () => {
   });
 
   it('flows have limits of their own in scope flow, and share one in scope rule', () => {
-    for (const [scope, expected] of [['flow', [true, true, true]], ['rule', [true, false, false]]] as const) {
+    for (const [scope, expected] of [
+      ['flow', [true, true, true]],
+      ['rule', [true, false, false]],
+    ] as const) {
       start(limitOf('1kpps', '1 pkts', scope));
-      assert.deepEqual(frames.map((frame) => passes(SECOND_NS, 60, frame)), expected, scope);
+      assert.deepEqual(
+        frames.map((frame) => passes(SECOND_NS, 60, frame)),
+        expected,
+        scope,
+      );
       assert.ok(!passes(SECOND_NS, 60, frames[0]));
     }
   });

@@ -104,8 +104,14 @@ describe('parsing in the program', () => {
     const beyond = [
       // The second extension header, the transport header, and a transport header that straddles the edge.
       chain.destination({ bytes: 2048 }).udp().payload(8),
-      chain.destination({ bytes: firstBufferBytes - 54 - 2048 - 2 }).udp().payload(8),
-      chain.destination({ bytes: firstBufferBytes - 54 - 2048 - 2 }).tcp().payload(8),
+      chain
+        .destination({ bytes: firstBufferBytes - 54 - 2048 - 2 })
+        .udp()
+        .payload(8),
+      chain
+        .destination({ bytes: firstBufferBytes - 54 - 2048 - 2 })
+        .tcp()
+        .payload(8),
     ];
     for (const builder of beyond) {
       const frame = builder.build();

@@ -29,7 +29,12 @@ const config = {
   ],
   rules: [
     { id: 1, match: { src: '10.1.0.9/32' }, action: 'drop' },
-    { id: 2, match: { proto: 'udp', dstPort: 53 }, action: 'pass', limit: { rate: '10pps', burst: '2 pkts', scope: 'flow' } },
+    {
+      id: 2,
+      match: { proto: 'udp', dstPort: 53 },
+      action: 'pass',
+      limit: { rate: '10pps', burst: '2 pkts', scope: 'flow' },
+    },
     { id: 3, match: { proto: 'udp', dstPort: 80 }, action: 'pass', queues: [4] },
   ],
 };
@@ -111,7 +116,8 @@ describe('replaying captures through the program', () => {
     this.timeout(120_000);
     const missing = tsharkMissing();
     if (missing !== null) skip(this, missing);
-    for (const { path, theme } of writeCaptureSet(folder)) assert.equal(run(path).packets, tsharkFlows(path).packets, theme);
+    for (const { path, theme } of writeCaptureSet(folder))
+      assert.equal(run(path).packets, tsharkFlows(path).packets, theme);
   });
 
   it('applies rules, limits by the time of the capture, AZs and queues', () => {

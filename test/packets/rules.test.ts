@@ -71,7 +71,8 @@ describe('rules in the program', () => {
       dataplane.setRules(rules);
       const flows = Array.from({ length: count > 10_000 ? 2000 : 4000 }, () => flowNear(random, rules));
       const match = rankedMatcher(rules);
-      for (const flow of flows.slice(0, count > 1000 ? 20 : 400)) assert.equal(match(flow)?.id, matchRules(rules, flow)?.id);
+      for (const flow of flows.slice(0, count > 1000 ? 20 : 400))
+        assert.equal(match(flow)?.id, matchRules(rules, flow)?.id);
       const matched = compare(dataplane, flows, match);
       assert.ok(matched > 600, `only ${matched} flows met a rule`);
     });
@@ -172,15 +173,17 @@ describe('changing the rules', () => {
     dataplane.setRules([rule(1, { action: 'drop' })]);
     const generation = dataplane.rules.generation();
     const before = dataplane.hashMaps();
-    const ports = Array.from({ length: 4 }, (_, index): Rule =>
-      rule(10 + index, {
-        match: {
-          src: makePrefix(parseAddress('10.0.0.0'), 104 + index),
-          proto: 17,
-          srcPort: { first: 1, last: 65534 },
-          dstPort: { first: 1, last: 65534 },
-        },
-      }),
+    const ports = Array.from(
+      { length: 4 },
+      (_, index): Rule =>
+        rule(10 + index, {
+          match: {
+            src: makePrefix(parseAddress('10.0.0.0'), 104 + index),
+            proto: 17,
+            srcPort: { first: 1, last: 65534 },
+            dstPort: { first: 1, last: 65534 },
+          },
+        }),
     );
     const error = thrownBy(() => dataplane.setRules(ports));
     assert.equal(error.code, 'too_many_shapes');

@@ -7,12 +7,24 @@ import { TableStore } from '../../src/app/table-store.ts';
 import type { Fd } from '../../src/loader/fd.ts';
 import { loadNative, type Native } from '../../src/loader/ffi/index.ts';
 import { hostLittleEndian } from '../../src/maps/codec.ts';
-import { VnicDirection, VnicEvent, VnicEventType, type VnicExplanation, type VnicFlowKey, VnicLimits } from '../../src/maps/generated/abi.ts';
+import {
+  VnicDirection,
+  VnicEvent,
+  type VnicEventType,
+  type VnicExplanation,
+  type VnicFlowKey,
+  VnicLimits,
+} from '../../src/maps/generated/abi.ts';
 import { BpfTestRunOpts, SkBuff } from '../../src/maps/generated/host.ts';
 import type { AzConfig } from '../../src/steering/azs.ts';
 import type { Rule } from '../../src/steering/rules/model.ts';
 import type { SteeringTable } from '../../src/steering/table.ts';
-import { type DataplaneCounters, type QueueCounters, readCounters, readQueueCounters } from '../../src/telemetry/counters.ts';
+import {
+  type DataplaneCounters,
+  type QueueCounters,
+  readCounters,
+  readQueueCounters,
+} from '../../src/telemetry/counters.ts';
 import { mapDigests } from './map-contents.ts';
 import { resultText } from './reference-parser.ts';
 

@@ -40,9 +40,10 @@ export class Gcra {
     const now = timeNs * ticksPerNs;
     const cost = this.#cost(bytes);
     const start = this.#arrival > now ? this.#arrival : now;
+    const owed = start - now;
     // One that is larger than the burst conforms when nothing is owed.
-    const needed = cost < this.#tolerance ? cost : this.#tolerance;
-    if (start - now + needed > this.#tolerance) return false;
+    const conforms = cost < this.#tolerance ? owed + cost <= this.#tolerance : owed === 0n;
+    if (!conforms) return false;
     this.#arrival = start + cost;
     return true;
   }

@@ -119,7 +119,7 @@ describe('make test', () => {
 
   it('refuses a tier that does not exist and names those that do', async () => {
     const { code, output } = await run({ TIER: 'units' });
-    assert.match(output, /no such tier: units \(there are: unit, packets, netns\)/);
+    assert.match(output, /no such tier: units \(there are: unit, packets, netns, vm\)/);
     assert.equal(code, 2);
   });
 

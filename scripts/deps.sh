@@ -124,7 +124,7 @@ link_node() {
 }
 
 npm_ci() {
-	# Every dependency carries its binaries, so no package's script has to run.
+	# What is needed carries its binaries, so no package's script has to run; ffi-napi is built below.
 	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null
 }
 
@@ -144,5 +144,22 @@ install_node_modules() {
 	touch node_modules/.package-lock.json
 }
 
+# ffi-napi and ref-napi are optional and come as source; koffi, the default, comes built. Their interface to Node is
+# stable across versions, so the headers of any Node will do (Debian: libnode-dev).
+build_ffi_napi() {
+	local addons=(node_modules/{ffi-napi/build/Release/ffi_bindings,ref-napi/build/Release/binding}.node)
+	[ -d node_modules/ffi-napi ] || return 0
+	[ -e "${addons[0]}" ] && [ -e "${addons[1]}" ] && return 0
+	[ -e node_modules/.ffi-napi-failed ] && return 0
+	say 'building ffi-napi and ref-napi (optional)'
+	local headers=()
+	[ -e /usr/include/node/node_api.h ] && headers=(env npm_config_nodedir=/usr)
+	if ! timeout 300 "${headers[@]}" npm rebuild ffi-napi ref-napi @2060.io/ref-napi --loglevel=silent </dev/null >/dev/null 2>&1; then
+		touch node_modules/.ffi-napi-failed
+		say 'ffi-napi could not be built (it needs make, g++, python3 and the headers of Node): koffi serves alone'
+	fi
+}
+
 install_packages
 install_node_modules
+build_ffi_napi

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** vnicctl's entry: reads the command line, runs one command, prints its error, sets the exit code. */
 import { Command, CommanderError, Option } from 'commander';
+import packageFile from '../../package.json' with { type: 'json' };
 import { commands } from './commands.ts';
 import { asVnicError, errorText } from './errors.ts';
 
-const VERSION = '0.1.0';
 const SHOWN_ON_REQUEST = new Set(['commander.helpDisplayed', 'commander.version']);
 
 /** `vnicctl rule add`, for pointing at the right help. */
@@ -13,7 +13,7 @@ let commandPath = 'vnicctl';
 function createProgram(): Command {
   const program = new Command('vnicctl')
     .description('Steers, limits and counts flows on a virtio_net device with an eBPF/XDP dataplane.')
-    .version(VERSION, '-V, --version', 'print the version')
+    .version(packageFile.version, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'show help')
     .helpCommand(false)
     .addOption(

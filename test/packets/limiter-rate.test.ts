@@ -79,8 +79,11 @@ describe('a limit keeps its rate within 1 % over five seconds', () => {
     });
   });
 
-  afterEach(() => {
+  afterEach(async () => {
+    // Waits for their end: its signal would interrupt the next test's BPF_PROG_RUN.
+    const ended = children.map((child) => once(child, 'exit'));
     for (const child of children) child.kill('SIGKILL');
+    await Promise.all(ended);
     children = [];
   });
 

@@ -25,7 +25,14 @@ export function attachTcxEgress(native: Native, program: Fd, ifindex: number): F
   return createLink(native, program, ifindex, BPF_TCX_EGRESS, null, 'tcx egress');
 }
 
-function createLink(native: Native, program: Fd, ifindex: number, type: number, opts: Uint8Array | null, what: string): Fd {
+function createLink(
+  native: Native,
+  program: Fd,
+  ifindex: number,
+  type: number,
+  opts: Uint8Array | null,
+  what: string,
+): Fd {
   const fd = native.libbpf.bpf_link_create(program.value, ifindex, type, opts);
   return new Fd(native, native.check(fd, 'bpf_link_create', `${what} on interface ${ifindex}`));
 }

@@ -3,8 +3,8 @@
 import {
   type VnicCpuStats,
   VnicDrop,
-  VnicLimits,
   type VnicLatency,
+  VnicLimits,
   VnicQueueStats,
   VnicUnparsed,
 } from '../maps/generated/abi.ts';

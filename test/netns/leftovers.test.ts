@@ -7,7 +7,7 @@ import path from 'node:path';
 
 const RUNNER = path.join(import.meta.dirname, '../../scripts/run-tests.ts');
 const NAMESPACE = 'vnic-leftover-test';
-const PIN = '/sys/fs/bpf/vnic/leftover0';
+const PIN = `/sys/fs/bpf/vnic/leftover0@${NAMESPACE}`;
 const STALE_NAMESPACE_OF_NOBODY = 'vnic-leftover-4194999';
 const KEPT_NAMESPACE = 'vnic-leftover-kept';
 
@@ -51,7 +51,7 @@ describe('make test, after tests that leave things behind', () => {
 
     assert.match(run.stdout, /the run ended with SIGKILL in: crashes/);
     assert.match(run.stdout, /removed what tests left: namespace vnic-leftover-test/);
-    assert.match(run.stdout, /removed what tests left: pins of leftover0/);
+    assert.match(run.stdout, /removed what tests left: pins of leftover0@vnic-leftover-test/);
     assert.equal(run.stdout.trimEnd().split('\n').at(-1), '0 passed, 1 failed, 0 skipped');
     assert.equal(existsSync(`/run/netns/${NAMESPACE}`), false);
     assert.equal(existsSync(`/run/netns/${STALE_NAMESPACE_OF_NOBODY}`), false);

@@ -28,12 +28,12 @@ export function queuePicture(
 ): string {
   const width = Math.max(...phases.map(([name]) => name.length));
   const lines = phases.map(([name, perQueue]) => {
-    const spaced = [...sparkline(perQueue)].join(' ');
+    const spaced = Array.from(sparkline(perQueue)).join(' ');
     return `  ${name.padEnd(width)}  ${spaced}`;
   });
   const numbers = [...Array(azLetters.length).keys()];
   const tens = numbers.map((queue) => (queue % 10 === 0 ? String(queue / 10) : ' ')).join(' ');
   const ones = numbers.map((queue) => String(queue % 10)).join(' ');
   const indent = ' '.repeat(width + 4);
-  return [...lines, `${indent}${[...azLetters].join(' ')}`, `${indent}${tens}`, `${indent}${ones}`].join('\n');
+  return [...lines, `${indent}${Array.from(azLetters).join(' ')}`, `${indent}${tens}`, `${indent}${ones}`].join('\n');
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The flow table: set-associative, in two memory-mapped arrays. The kernel's LRU hash
- * costs about 40 ns a look-up here, this one about 12 (docs/adr/0006), and user space
+ * costs about 44 ns a look-up, this one about 12 (docs/adr/0006), and user space
  * reads it without system calls.
  *
  * A way is claimed by compare-and-swap on its tag. What can go wrong without a lock is

@@ -48,12 +48,13 @@ int bench_flow_table(struct xdp_md *ctx)
 	struct vnic_flow_key key __attribute__((aligned(8))) = bench_key(ctx);
 	vnic_flow_place_t place = vnic_flow_place(&key);
 	struct vnic_flow *flow = vnic_find_flow(&key, place);
-	struct vnic_cpu_stats stats = {};
+	struct vnic_cpu_stats *stats = vnic_get_cpu_stats(0);
 
 	if (flow) {
 		flow->packets++;
 		return XDP_PASS;
 	}
-	vnic_enter_flow(&key, place, 0, 0, &stats);
+	if (stats)
+		vnic_enter_flow(&key, place, 0, 0, stats);
 	return XDP_DROP;
 }

@@ -28,7 +28,7 @@ static __always_inline void vnic_explain_limit(struct vnic_explanation *e, const
 		tat = now;
 	if (tat > now)
 		e->limiter_debt_ns = (tat - now) >> VNIC_TICKS_PER_NS_SHIFT;
-	wait = vnic_limiter_wait(tat, now, vnic_packet_cost(action, e->frame_bytes), action->tolerance, &next);
+	wait = vnic_limiter_wait(tat, now, vnic_packet_cost(action, 1, e->frame_bytes), action->tolerance, &next);
 	e->limited = wait != 0;
 	if (wait > patience && !(flags & VNIC_VERDICT_SHADOW))
 		e->dropped = 1;

@@ -85,8 +85,7 @@ static __always_inline void vnic_apply_rule(struct vnic_decision *d, const struc
 	} else if (flags & VNIC_LIMIT_FLAGS) {
 		bool per_flow = flags & VNIC_VERDICT_LIMIT_FLOW;
 		struct vnic_charge charge = {
-			.cost = packets * action->cost_per_packet +
-				(bytes * action->cost_per_byte >> VNIC_COST_PER_BYTE_SHIFT),
+			.cost = vnic_packet_cost(action, packets, bytes),
 			.tolerance = action->tolerance,
 			.patience = flags & VNIC_VERDICT_SHAPE ? VNIC_SHAPE_HORIZON_TICKS : 0,
 			.now_ns = replay ? replay->time_ns : 0,

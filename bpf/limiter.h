@@ -16,9 +16,10 @@
 /* Egress delays a packet by no more than this; fq's own default horizon is 10 s. */
 #define VNIC_SHAPE_HORIZON_TICKS (2000000000ULL << VNIC_TICKS_PER_NS_SHIFT)
 
-static __always_inline __u64 vnic_packet_cost(const struct vnic_rule_action *action, __u32 bytes)
+/* In ticks. "packets" is above 1 for a GSO frame; bytes are those of all of them. */
+static __always_inline __u64 vnic_packet_cost(const struct vnic_rule_action *action, __u32 packets, __u32 bytes)
 {
-	return action->cost_per_packet + (bytes * action->cost_per_byte >> VNIC_COST_PER_BYTE_SHIFT);
+	return packets * action->cost_per_packet + (bytes * action->cost_per_byte >> VNIC_COST_PER_BYTE_SHIFT);
 }
 
 /*

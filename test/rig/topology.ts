@@ -9,11 +9,12 @@
  * Addresses, neighbours and the bridge's forwarding table are static and nothing floods towards the host, so that
  * what arrives at vnic0 is what a test sent.
  */
-import type { ChildProcess } from 'node:child_process';
 
+import type { ChildProcess } from 'node:child_process';
 import { VnicError } from '../../src/errors.ts';
 import type { Native } from '../../src/loader/ffi/index.ts';
 import { loadNative } from '../../src/loader/ffi/index.ts';
+import { quietIpv6 } from '../support/quiet-ipv6.ts';
 import { azOf, deviceName, hostAddresses, namespaceName, type RigAz, type RigHost } from './addresses.ts';
 import { Fabric } from './fabric.ts';
 import { removeNamespace, run, runInNamespace, sweepStaleNamespaces } from './namespaces.ts';
@@ -156,18 +157,6 @@ function disposeRigsAtExit(): void {
     process.on(signal, onSignal);
   }
 }
-
-/** IPv6 without duplicate address detection, link-local addresses or solicitations: nothing that a test did not send. */
-const quietIpv6 = `
-for scope in all default; do
-  conf=/proc/sys/net/ipv6/conf/$scope
-  echo 0 > $conf/accept_dad
-  echo 0 > $conf/accept_ra
-  echo 0 > $conf/router_solicitations
-  echo 1 > $conf/addr_gen_mode
-done
-ip link set lo up
-`;
 
 function build(rig: Rig, mtu: number): void {
   for (const namespace of rig.namespaces) run('ip', ['netns', 'add', namespace]);

@@ -13,6 +13,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
+import type { ReplayReport } from '../../src/captures/replay.ts';
 import { addressBytes } from './packet-bytes.ts';
 import { type ParseResult, resultText } from './reference-parser.ts';
 
@@ -195,4 +196,14 @@ function portsOf(fields: Fields, proto: number): { sport: number; dport: number 
   const names = portFields[proto];
   if (names === undefined) return { sport: 0, dport: 0 };
   return { sport: Number(first(fields, names[0])), dport: Number(first(fields, names[1])) };
+}
+
+/** A report's flows in the form of `tsharkFlows`, as a plain object to compare. */
+export function replayedFlows(report: ReplayReport): Record<string, TsharkFlow> {
+  return Object.fromEntries(
+    report.flows.map(({ src, dst, srcPort, dstPort, proto, packets, bytes }) => [
+      `${src} ${srcPort} > ${dst} ${dstPort} proto ${proto}`,
+      { packets, bytes },
+    ]),
+  );
 }

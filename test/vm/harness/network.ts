@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The other end of the guest's cable: a multiqueue tap in a network namespace of its own. */
+
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { quietIpv6 } from '../../support/quiet-ipv6.ts';
 import { guestAddresses, peerAzs, peerMac } from './protocol.ts';
 
 const FOLDER = '/run/netns';
@@ -16,15 +18,7 @@ function run(command: string, args: readonly string[], input = ''): void {
 
 /** Neighbours are static and IPv6 is quiet, so that the guest receives what a test sends and nothing else. */
 const setUp = `
-for scope in all default; do
-  conf=/proc/sys/net/ipv6/conf/$scope
-  echo 0 > $conf/accept_dad
-  echo 0 > $conf/accept_ra
-  echo 0 > $conf/router_solicitations
-  echo 1 > $conf/addr_gen_mode
-done
-ip link set lo up
-ip tuntap add dev ${tapName} mode tap multi_queue vnet_hdr
+${quietIpv6}ip tuntap add dev ${tapName} mode tap multi_queue vnet_hdr
 ip link set ${tapName} address ${peerMac}
 ${peerAzs.map(({ ipv4, ipv6 }) => `ip addr add ${ipv4}/8 dev ${tapName}\nip addr add ${ipv6}/16 dev ${tapName} nodad\n`).join('')}
 ip link set ${tapName} up

@@ -13,6 +13,8 @@
 #include <linux/bpf.h>
 #include <linux/ethtool.h>
 #include <linux/if_link.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <linux/version.h>
 #include <net/if.h>
@@ -21,6 +23,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 
 #include <bpf/bpf.h>
@@ -102,10 +105,20 @@ enum host_ioctl {
 enum host_libc {
 	HOST_AF_INET = AF_INET,
 	HOST_AF_UNIX = AF_UNIX,
+	HOST_AF_NETLINK = AF_NETLINK,
 	HOST_SOCK_DGRAM = SOCK_DGRAM,
+	HOST_SOCK_RAW = SOCK_RAW,
 	HOST_SOCK_CLOEXEC = SOCK_CLOEXEC,
+	HOST_SOL_SOCKET = SOL_SOCKET,
+	HOST_SO_ACCEPTCONN = SO_ACCEPTCONN,
+	HOST_SO_PEERCRED = SO_PEERCRED,
+	HOST_SO_PEERGROUPS = SO_PEERGROUPS,
+	HOST_MSG_DONTWAIT = MSG_DONTWAIT,
+	HOST_MSG_NOSIGNAL = MSG_NOSIGNAL,
+	HOST_MSG_TRUNC = MSG_TRUNC,
 	HOST_O_RDONLY = O_RDONLY,
 	HOST_O_RDWR = O_RDWR,
+	HOST_O_CREAT = O_CREAT,
 	HOST_O_CLOEXEC = O_CLOEXEC,
 	HOST_PROT_READ = PROT_READ,
 	HOST_PROT_WRITE = PROT_WRITE,
@@ -121,6 +134,22 @@ enum host_libc {
 	HOST_CLOCK_MONOTONIC = CLOCK_MONOTONIC,
 	HOST_CLOCK_BOOTTIME = CLOCK_BOOTTIME,
 	HOST_CLOCK_MONOTONIC_COARSE = CLOCK_MONOTONIC_COARSE,
+};
+
+enum host_netlink {
+	HOST_NETLINK_ROUTE = NETLINK_ROUTE,
+	HOST_NETLINK_ALIGN_TO = NLMSG_ALIGNTO,
+	HOST_NETLINK_REQUEST = NLM_F_REQUEST,
+	HOST_NETLINK_DUMP = NLM_F_DUMP,
+	HOST_NETLINK_DUMP_INTERRUPTED = NLM_F_DUMP_INTR,
+	HOST_NETLINK_DONE = NLMSG_DONE,
+	HOST_NETLINK_ERROR = NLMSG_ERROR,
+	HOST_NETLINK_GET_LINK = RTM_GETLINK,
+	HOST_NETLINK_NEW_LINK = RTM_NEWLINK,
+	HOST_NETLINK_LINK_ADDRESS = IFLA_ADDRESS,
+	HOST_NETLINK_LINK_NAME = IFLA_IFNAME,
+	HOST_NETLINK_LINK_EXTRA_MASK = IFLA_EXT_MASK,
+	HOST_NETLINK_SKIP_STATS = RTEXT_FILTER_SKIP_STATS,
 };
 
 #define SHOW_STRUCT(name) struct name show_struct_##name
@@ -151,8 +180,13 @@ SHOW_STRUCT(ethtool_coalesce);
 SHOW_STRUCT(ethtool_drvinfo);
 SHOW_STRUCT(ethtool_ringparam);
 SHOW_STRUCT(ethtool_value);
+SHOW_STRUCT(ifinfomsg);
 SHOW_STRUCT(ifreq);
+SHOW_STRUCT(nlmsghdr);
+SHOW_STRUCT(rtattr);
+SHOW_STRUCT(sockaddr_un);
 SHOW_STRUCT(timespec);
+SHOW_STRUCT(ucred);
 
 SHOW_ENUM(bpf_attach_type);
 SHOW_ENUM(bpf_link_type);
@@ -167,6 +201,7 @@ SHOW_ENUM(host_ioctl);
 SHOW_ENUM(host_libc);
 SHOW_ENUM(host_map_flag);
 SHOW_ENUM(host_map_update_flag);
+SHOW_ENUM(host_netlink);
 SHOW_ENUM(host_prog_flag);
 SHOW_ENUM(host_test_run_flag);
 SHOW_ENUM(host_xdp_attached);

@@ -5,10 +5,14 @@ import path from 'node:path';
 import { VnicError } from '../errors.ts';
 import { Libc } from '../maps/generated/host.ts';
 import { Fd } from './fd.ts';
-import type { Native } from './ffi/index.ts';
+import { errnoName, type Native } from './ffi/index.ts';
 
-const O_CREAT = 0o100;
 const POLL_MS = 20;
+
+/** Who has the lock: its process id, or `unknown` in the moment before it has written that down. */
+export interface LockHolder {
+  readonly holder: string;
+}
 
 export class FileLock implements Disposable {
   readonly #fd: Fd;
@@ -24,12 +28,10 @@ export class FileLock implements Disposable {
    * The file is made if it is not there and stays: removing it would let two holders in.
    */
   static acquire(native: Native, file: string, timeoutMs: number): FileLock {
-    mkdirSync(path.dirname(file), { recursive: true });
-    const flags = Libc.oRdwr | Libc.oCloexec | O_CREAT;
-    const fd = new Fd(native, native.check(native.libc.open(file, flags, 0o600), 'open', file));
+    const fd = openLockFile(native, file);
     const deadline = performance.now() + timeoutMs;
     const sleeper = new Int32Array(new SharedArrayBuffer(4));
-    while (native.libc.flock(fd.value, Libc.lockEx | Libc.lockNb) !== 0) {
+    while (!lockNow(native, fd, file)) {
       if (performance.now() >= deadline) {
         fd.close();
         throw new VnicError('conflict', `Another vnicctl is at work (process ${readHolder(file)}).`, {
@@ -38,6 +40,21 @@ export class FileLock implements Disposable {
       }
       Atomics.wait(sleeper, 0, 0, POLL_MS);
     }
+    return FileLock.#held(fd, file);
+  }
+
+  /**
+   * Takes the lock if it is free, without waiting, to hold it for the life of the process; otherwise says who has it.
+   * The file is made if it is not there and stays.
+   */
+  static tryAcquire(native: Native, file: string): FileLock | LockHolder {
+    const fd = openLockFile(native, file);
+    if (lockNow(native, fd, file)) return FileLock.#held(fd, file);
+    fd.close();
+    return { holder: readHolder(file) };
+  }
+
+  static #held(fd: Fd, file: string): FileLock {
     truncateSync(file);
     writeFileSync(file, `${process.pid}\n`);
     return new FileLock(fd, file);
@@ -50,6 +67,23 @@ export class FileLock implements Disposable {
   [Symbol.dispose](): void {
     this.release();
   }
+}
+
+function openLockFile(native: Native, file: string): Fd {
+  mkdirSync(path.dirname(file), { recursive: true });
+  const flags = Libc.oRdwr | Libc.oCloexec | Libc.oCreat;
+  return new Fd(native, native.check(native.libc.open(file, flags, 0o600), 'open', file));
+}
+
+/** False when somebody else has the lock; a file system without locks is an error, not a holder. */
+function lockNow(native: Native, fd: Fd, file: string): boolean {
+  const result = native.libc.flock(fd.value, Libc.lockEx | Libc.lockNb);
+  if (result === 0) return true;
+  const errno = errnoName(native.errno());
+  if (errno === 'EAGAIN' || errno === 'EINTR') return false;
+  fd.close();
+  native.check(result, 'flock', file);
+  return false;
 }
 
 function readHolder(file: string): string {

@@ -35,6 +35,7 @@ const ffiNapiTypes: Readonly<Record<NativeType, string>> = {
   i64: 'int64',
   u64: 'uint64',
   size: 'size_t',
+  ssize: 'int64',
   ptr: 'uint64',
   buf: 'uint64',
   str: 'string',
@@ -56,6 +57,7 @@ function decodeResult(value: unknown, type: NativeType): unknown {
     case 'u64':
       return BigInt(value as number | string);
     case 'size':
+    case 'ssize':
       return Number(value);
     default:
       return value;

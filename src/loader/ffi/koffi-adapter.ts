@@ -27,6 +27,7 @@ const koffiTypes: Readonly<Record<NativeType, string>> = {
   i64: 'int64',
   u64: 'uint64',
   size: 'size_t',
+  ssize: 'int64',
   ptr: 'void *',
   buf: 'void *',
   str: 'str',
@@ -42,6 +43,8 @@ function convertResult(call: BoundFunction, [result]: Signature): BoundFunction 
     case 'i64':
     case 'u64':
       return (...args) => BigInt(call(...args) as number | bigint);
+    case 'ssize':
+      return (...args) => Number(call(...args) as number | bigint);
     default:
       return call;
   }

@@ -11,7 +11,8 @@
 
 /**
  * Types that cross the seam. `ptr` is an opaque native address (0n = NULL), `buf` memory owned by JavaScript and passed
- * by its address, in and out (null = NULL), `cstr` a returned `const char *` (null = NULL), `size` a `size_t`.
+ * by its address, in and out (null = NULL), `cstr` a returned `const char *` (null = NULL), `size` a `size_t`, `ssize`
+ * an `ssize_t`.
  */
 export type NativeType =
   | 'void'
@@ -21,6 +22,7 @@ export type NativeType =
   | 'i64'
   | 'u64'
   | 'size'
+  | 'ssize'
   | 'ptr'
   | 'buf'
   | 'str'
@@ -128,6 +130,10 @@ export const libcSignatures = {
   ioctl: ['i32', ['i32', 'u64', 'buf'], 'minus_one'],
   flock: ['i32', ['i32', 'i32'], 'minus_one'],
   socket: ['i32', ['i32', 'i32', 'i32'], 'minus_one'],
+  /** The last parameter is the size of the one before it in bytes (a u32), in and out. */
+  getsockopt: ['i32', ['i32', 'i32', 'i32', 'buf', 'buf'], 'minus_one'],
+  sendto: ['ssize', ['i32', 'buf', 'size', 'i32', 'buf', 'u32'], 'minus_one'],
+  recv: ['ssize', ['i32', 'buf', 'size', 'i32'], 'minus_one'],
   mmap: ['ptr', ['ptr', 'size', 'i32', 'i32', 'i32', 'i64'], 'map_failed'],
   munmap: ['i32', ['ptr', 'size'], 'minus_one'],
   setns: ['i32', ['i32', 'i32'], 'minus_one'],

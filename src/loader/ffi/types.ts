@@ -16,6 +16,7 @@ interface ValueOf {
   i64: bigint;
   u64: bigint;
   size: number;
+  ssize: number;
   ptr: bigint;
   buf: Uint8Array | null;
   str: string;
@@ -79,6 +80,11 @@ export interface Native {
    * Sends libbpf's messages to `handler`, complete lines with their line feed; null silences libbpf. Until the first
    * call libbpf prints warnings to stderr. The handler does not keep the process alive and must not throw: an error of
    * its own is reported as a process warning.
+   *
+   * libbpf has one handler for the whole process, worker threads included, and calls it on the thread that set it:
+   * another thread whose call prints waits until that one is idle. So while a handler is set, only its thread calls
+   * functions on objects. Whoever ends a worker calls `setPrint(null)` afterwards: had the worker a handler set,
+   * libbpf's next message would abort the process.
    */
   setPrint(handler: PrintHandler | null): void;
 }

@@ -10,6 +10,7 @@ import {
   putI64,
   putList,
   putText,
+  putU16,
   putU32,
   putU64,
   putU8,
@@ -214,10 +215,20 @@ export type Ioctl = (typeof Ioctl)[keyof typeof Ioctl];
 export const Libc = {
   afInet: 2,
   afUnix: 1,
+  afNetlink: 16,
   sockDgram: 2,
+  sockRaw: 3,
   sockCloexec: 524288,
+  solSocket: 1,
+  soAcceptconn: 30,
+  soPeercred: 17,
+  soPeergroups: 59,
+  msgDontwait: 64,
+  msgNosignal: 16384,
+  msgTrunc: 32,
   oRdonly: 0,
   oRdwr: 2,
+  oCreat: 64,
   oCloexec: 524288,
   protRead: 1,
   protWrite: 2,
@@ -255,6 +266,24 @@ export const MapUpdateFlag = {
   exist: 2,
 } as const;
 export type MapUpdateFlag = (typeof MapUpdateFlag)[keyof typeof MapUpdateFlag];
+
+/** enum host_netlink */
+export const Netlink = {
+  route: 0,
+  alignTo: 4,
+  request: 1,
+  dump: 768,
+  dumpInterrupted: 16,
+  done: 3,
+  error: 2,
+  getLink: 18,
+  newLink: 16,
+  linkAddress: 1,
+  linkName: 3,
+  linkExtraMask: 29,
+  skipStats: 8,
+} as const;
+export type Netlink = (typeof Netlink)[keyof typeof Netlink];
 
 /** enum host_prog_flag */
 export const ProgFlag = {
@@ -1396,6 +1425,37 @@ export const EthtoolValue = structCodec<EthtoolValue>({
   },
 });
 
+/** struct ifinfomsg, 16 bytes */
+export interface Ifinfomsg {
+  ifiFamily: number;
+  ifiPad: number;
+  ifiType: number;
+  ifiIndex: number;
+  ifiFlags: number;
+  ifiChange: number;
+}
+export const Ifinfomsg = structCodec<Ifinfomsg>({
+  name: 'ifinfomsg',
+  size: 16,
+  offsets: { ifiFamily: 0, ifiPad: 1, ifiType: 2, ifiIndex: 4, ifiFlags: 8, ifiChange: 12 },
+  read: (v, o) => ({
+    ifiFamily: v.getUint8(o),
+    ifiPad: v.getUint8(o + 1),
+    ifiType: v.getUint16(o + 2, hostLittleEndian),
+    ifiIndex: v.getInt32(o + 4, hostLittleEndian),
+    ifiFlags: v.getUint32(o + 8, hostLittleEndian),
+    ifiChange: v.getUint32(o + 12, hostLittleEndian),
+  }),
+  put: (v, o, x) => {
+    putU8(v, o, x.ifiFamily, 'ifinfomsg.ifi_family');
+    putU8(v, o + 1, x.ifiPad, 'ifinfomsg.__ifi_pad');
+    putU16(v, o + 2, x.ifiType, hostLittleEndian, 'ifinfomsg.ifi_type');
+    putI32(v, o + 4, x.ifiIndex, hostLittleEndian, 'ifinfomsg.ifi_index');
+    putU32(v, o + 8, x.ifiFlags, hostLittleEndian, 'ifinfomsg.ifi_flags');
+    putU32(v, o + 12, x.ifiChange, hostLittleEndian, 'ifinfomsg.ifi_change');
+  },
+});
+
 /** struct ifreq, 40 bytes */
 export interface Ifreq {
   name: string;
@@ -1421,6 +1481,72 @@ export const Ifreq = structCodec<Ifreq>({
   },
 });
 
+/** struct nlmsghdr, 16 bytes */
+export interface Nlmsghdr {
+  nlmsgLen: number;
+  nlmsgType: number;
+  nlmsgFlags: number;
+  nlmsgSeq: number;
+  nlmsgPid: number;
+}
+export const Nlmsghdr = structCodec<Nlmsghdr>({
+  name: 'nlmsghdr',
+  size: 16,
+  offsets: { nlmsgLen: 0, nlmsgType: 4, nlmsgFlags: 6, nlmsgSeq: 8, nlmsgPid: 12 },
+  read: (v, o) => ({
+    nlmsgLen: v.getUint32(o, hostLittleEndian),
+    nlmsgType: v.getUint16(o + 4, hostLittleEndian),
+    nlmsgFlags: v.getUint16(o + 6, hostLittleEndian),
+    nlmsgSeq: v.getUint32(o + 8, hostLittleEndian),
+    nlmsgPid: v.getUint32(o + 12, hostLittleEndian),
+  }),
+  put: (v, o, x) => {
+    putU32(v, o, x.nlmsgLen, hostLittleEndian, 'nlmsghdr.nlmsg_len');
+    putU16(v, o + 4, x.nlmsgType, hostLittleEndian, 'nlmsghdr.nlmsg_type');
+    putU16(v, o + 6, x.nlmsgFlags, hostLittleEndian, 'nlmsghdr.nlmsg_flags');
+    putU32(v, o + 8, x.nlmsgSeq, hostLittleEndian, 'nlmsghdr.nlmsg_seq');
+    putU32(v, o + 12, x.nlmsgPid, hostLittleEndian, 'nlmsghdr.nlmsg_pid');
+  },
+});
+
+/** struct rtattr, 4 bytes */
+export interface Rtattr {
+  rtaLen: number;
+  rtaType: number;
+}
+export const Rtattr = structCodec<Rtattr>({
+  name: 'rtattr',
+  size: 4,
+  offsets: { rtaLen: 0, rtaType: 2 },
+  read: (v, o) => ({
+    rtaLen: v.getUint16(o, hostLittleEndian),
+    rtaType: v.getUint16(o + 2, hostLittleEndian),
+  }),
+  put: (v, o, x) => {
+    putU16(v, o, x.rtaLen, hostLittleEndian, 'rtattr.rta_len');
+    putU16(v, o + 2, x.rtaType, hostLittleEndian, 'rtattr.rta_type');
+  },
+});
+
+/** struct sockaddr_un, 110 bytes */
+export interface SockaddrUn {
+  sunFamily: number;
+  sunPath: string;
+}
+export const SockaddrUn = structCodec<SockaddrUn>({
+  name: 'sockaddr_un',
+  size: 110,
+  offsets: { sunFamily: 0, sunPath: 2 },
+  read: (v, o) => ({
+    sunFamily: v.getUint16(o, hostLittleEndian),
+    sunPath: readText(v, o + 2, 108),
+  }),
+  put: (v, o, x) => {
+    putU16(v, o, x.sunFamily, hostLittleEndian, 'sockaddr_un.sun_family');
+    putText(v, o + 2, 108, x.sunPath, 'sockaddr_un.sun_path');
+  },
+});
+
 /** struct timespec, 16 bytes */
 export interface Timespec {
   tvSec: bigint;
@@ -1437,6 +1563,28 @@ export const Timespec = structCodec<Timespec>({
   put: (v, o, x) => {
     putI64(v, o, x.tvSec, hostLittleEndian, 'timespec.tv_sec');
     putI64(v, o + 8, x.tvNsec, hostLittleEndian, 'timespec.tv_nsec');
+  },
+});
+
+/** struct ucred, 12 bytes */
+export interface Ucred {
+  pid: number;
+  uid: number;
+  gid: number;
+}
+export const Ucred = structCodec<Ucred>({
+  name: 'ucred',
+  size: 12,
+  offsets: { pid: 0, uid: 4, gid: 8 },
+  read: (v, o) => ({
+    pid: v.getInt32(o, hostLittleEndian),
+    uid: v.getUint32(o + 4, hostLittleEndian),
+    gid: v.getUint32(o + 8, hostLittleEndian),
+  }),
+  put: (v, o, x) => {
+    putI32(v, o, x.pid, hostLittleEndian, 'ucred.pid');
+    putU32(v, o + 4, x.uid, hostLittleEndian, 'ucred.uid');
+    putU32(v, o + 8, x.gid, hostLittleEndian, 'ucred.gid');
   },
 });
 

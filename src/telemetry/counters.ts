@@ -3,7 +3,7 @@
 import {
   type VnicCpuStats,
   VnicDrop,
-  type VnicLatency,
+  VnicLatency,
   VnicLimits,
   VnicQueueStats,
   VnicUnparsed,
@@ -43,18 +43,21 @@ const queueFields = [
 ] as const;
 
 /** One entry for each queue from 0 to `queues` - 1, and for each higher one that has counted something. */
-export function readQueueCounters({ queueStats }: CounterCells, queues: number): QueueCounters[] {
-  const cpus = queueStats.length / VnicLimits.maxQueues;
+export function readQueueCounters({ queueStats }: Pick<CounterCells, 'queueStats'>, queues: number): QueueCounters[] {
+  const cells = queueStats.asBigUint64();
+  const cellWords = queueStats.stride / 8;
+  const cpuWords = cellWords * VnicLimits.maxQueues;
   const all = Array.from({ length: VnicLimits.maxQueues }, (_, queue): QueueCounters => {
-    const sum = { queue } as QueueCounters;
+    const counters = { queue } as QueueCounters;
     for (const field of queueFields) {
-      let value = 0n;
-      for (let cpu = 0; cpu < cpus; cpu++) {
-        value += queueStats.u64(cpu * VnicLimits.maxQueues + queue, VnicQueueStats.offsets[field]);
+      let sum = 0n;
+      // A u64 that wraps, which is what the cells are, is added without making a bigint for each step.
+      for (let at = queue * cellWords + VnicQueueStats.offsets[field] / 8; at < cells.length; at += cpuWords) {
+        sum = BigInt.asUintN(64, sum + cells[at]!);
       }
-      sum[field] = value;
+      counters[field] = sum;
     }
-    return sum;
+    return counters;
   });
   return all.filter((counters) => counters.queue < queues || queueFields.some((field) => counters[field] > 0n));
 }
@@ -100,9 +103,18 @@ export const dropReasons: readonly string[] = Object.entries(VnicDrop)
   .sort(([, a], [, b]) => a - b)
   .map(([name]) => snakeCase(name));
 
+/** One element for each CPU. */
+export function readCpuCells({ cpuStats }: Pick<CounterCells, 'cpuStats'>): VnicCpuStats[] {
+  return Array.from({ length: cpuStats.length }, (_, cpu) => cpuStats.read(cpu));
+}
+
 export function readCounters(cells: CounterCells): DataplaneCounters {
-  const perCpu = Array.from({ length: cells.cpuStats.length }, (_, cpu) => cells.cpuStats.read(cpu));
-  const queues = readQueueCounters(cells, 0);
+  const perCpu = readCpuCells(cells);
+  return sumCounters(perCpu, readQueueCounters(cells, 0));
+}
+
+/** Of all CPUs and all queues together. */
+export function sumCounters(perCpu: readonly VnicCpuStats[], queues: readonly QueueCounters[]): DataplaneCounters {
   const sum = <T>(items: readonly T[], pick: (item: T) => bigint): bigint =>
     items.reduce((total, item) => total + pick(item), 0n);
   const redirected = sum(perCpu, (cpu) => cpu.redirected);
@@ -150,19 +162,33 @@ export function latencyBucketEdgeNs(bucket: number): number {
   return (sub + (bucket % sub) + 1) * 2 ** octave - 1;
 }
 
-/** From XDP entry to the target CPU. Quantiles are upper edges of their buckets: at most 1/16 too high. */
-export function readLatency({ latency }: CounterCells): LatencySummary {
+export interface LatencyCells {
+  count: bigint;
+  sumNs: bigint;
+  /** By the index of struct vnic_latency. */
+  buckets: BigUint64Array;
+}
+
+/** Of all CPUs together. */
+export function readLatencyCells({ latency }: Pick<CounterCells, 'latency'>): LatencyCells {
   const buckets = new BigUint64Array(VnicLimits.latencyBuckets);
   let count = 0n;
   let sumNs = 0n;
   for (let cpu = 0; cpu < latency.length; cpu++) {
+    if (latency.u64(cpu, VnicLatency.offsets.count) === 0n) continue;
     const cell = latency.read(cpu);
     count += cell.count;
     sumNs += cell.sumNs;
-    cell.bucket.forEach((value, index) => {
-      buckets[index] = (buckets[index] ?? 0n) + value;
-    });
+    for (let bucket = 0; bucket < buckets.length; bucket++) {
+      buckets[bucket] = BigInt.asUintN(64, buckets[bucket]! + cell.bucket[bucket]!);
+    }
   }
+  return { count, sumNs, buckets };
+}
+
+/** From XDP entry to the target CPU. Quantiles are upper edges of their buckets: at most 1/16 too high. */
+export function readLatency(cells: Pick<CounterCells, 'latency'>): LatencySummary {
+  const { count, sumNs, buckets } = readLatencyCells(cells);
   const quantile = (share: number): number | null => {
     if (count === 0n) return null;
     const wanted = BigInt(Math.ceil(Number(count) * share));

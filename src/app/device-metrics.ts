@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+/** An open device as the metrics see it. */
+import { deviceText } from '../loader/pins.ts';
+import { kernelCountsRuns, readProgramRuns } from '../telemetry/metrics/programs.ts';
+import { type DeviceSample, DeviceSampler, defaultMetricSettings } from '../telemetry/metrics/sample.ts';
+import {
+  countFailover,
+  countPlannedMoves,
+  newSwitchCounters,
+  type SwitchCounters,
+} from '../telemetry/metrics/switches.ts';
+import { readTopFlowBytes } from '../telemetry/metrics/top-flows.ts';
+import { type Dataplane, programNames } from './dataplane.ts';
+import type { AzChange, AzStatus } from './device-status.ts';
+import { onlineCpus } from './machine.ts';
+import type { DeviceRecord } from './record.ts';
+
+/** Looking through the whole flow table is worth doing once for several scrapes. */
+const TOP_FLOWS_FOR_MS = 5000;
+
+export class DeviceMetrics {
+  readonly #dataplane: Dataplane;
+  readonly #sampler: DeviceSampler;
+  readonly #cpuNodes = new Map(onlineCpus().map(({ cpu, numaNode }) => [cpu, numaNode]));
+  readonly #switches: SwitchCounters = newSwitchCounters();
+  #topFlows: { bytes: bigint[]; untilMs: number } = { bytes: [], untilMs: 0 };
+
+  constructor(dataplane: Dataplane) {
+    this.#dataplane = dataplane;
+    this.#sampler = new DeviceSampler(dataplane);
+  }
+
+  sample(record: DeviceRecord, azs: readonly AzStatus[]): DeviceSample {
+    const dataplane = this.#dataplane;
+    const programs = programNames.map((name) => [name, dataplane.program(name)] as const);
+    return this.#sampler.read({
+      device: deviceText(record.device),
+      azs: azs.map(({ name, queues, state }) => ({ name, queues, up: state === 'up' })),
+      cpuNodes: this.#cpuNodes,
+      topFlowBytes: this.#topFlowBytes(),
+      programs: readProgramRuns(dataplane.native, programs, kernelCountsRuns()),
+      switches: this.#switches,
+    });
+  }
+
+  #topFlowBytes(): bigint[] {
+    const now = performance.now();
+    if (now >= this.#topFlows.untilMs) {
+      const bytes = readTopFlowBytes(this.#dataplane, defaultMetricSettings.maxTopFlows);
+      this.#topFlows = { bytes, untilMs: now + TOP_FLOWS_FOR_MS };
+    }
+    return this.#topFlows.bytes;
+  }
+
+  countFailover({ az, plan, commitNs }: AzChange): void {
+    countFailover(this.#switches, { az, cause: 'manual', bucketsMoved: plan.summary.moved, commitNs });
+  }
+
+  countPlanned({ plan }: AzChange): void {
+    countPlannedMoves(this.#switches, plan.summary.moved);
+  }
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+/** A made-up sample of a device in which everything has a value. */
+import { VnicLimits } from '../../src/maps/generated/abi.ts';
+import type { DataplaneCounters, QueueCounters } from '../../src/telemetry/counters.ts';
+import type { DeviceSample } from '../../src/telemetry/metrics/sample.ts';
+
+export function madeQueue(queue: number, base = 0n): QueueCounters {
+  return {
+    queue,
+    rxPackets: base + 10n,
+    rxBytes: base + 1000n,
+    steeredPackets: base + 9n,
+    steeredBytes: base + 900n,
+    droppedPackets: base + 1n,
+    droppedBytes: base + 100n,
+    txPackets: base + 5n,
+    txBytes: base + 500n,
+  };
+}
+
+const counters: DataplaneCounters = {
+  rxPackets: 20n,
+  rxBytes: 2000n,
+  parsed: 17n,
+  unparsed: { not_ip: 2n, bad_ihl: 1n },
+  drops: { rule: 2n, limit_rule: 3n, limit_flow: 4n },
+  redirected: 12n,
+  passed: 1n,
+  received: 11n,
+  notReceived: 1n,
+  flowsCreated: 8n,
+  flowsEvicted: 3n,
+  flowTableBusy: 21n,
+  reclassified: 22n,
+  limiterContended: 23n,
+  metadataFailed: 24n,
+  txUnsteeredPackets: 25n,
+};
+
+/** Latencies in ns, as the kernel counts them. */
+export function madeLatency(values: readonly number[]) {
+  const buckets = new BigUint64Array(VnicLimits.latencyBuckets);
+  for (const ns of values) {
+    const msb = Math.floor(Math.log2(ns));
+    const index = ns < 16 ? ns : (msb - 3) * 16 + (Math.floor(ns / 2 ** (msb - 4)) & 15);
+    buckets[index] = (buckets[index] ?? 0n) + 1n;
+  }
+  return { count: BigInt(values.length), sumNs: BigInt(values.reduce((sum, ns) => sum + ns, 0)), buckets };
+}
+
+export function madeSample(fields: Partial<DeviceSample> = {}): DeviceSample {
+  return {
+    device: 'vnic0',
+    readSeconds: 0.00025,
+    traffic: {
+      queues: [madeQueue(0), madeQueue(1, 100n)],
+      counters,
+      depths: [{ cpu: 2, queues: [0, 1], packets: 7n }],
+      nodes: [
+        { node: 0, packets: 9n },
+        { node: 1, packets: 109n },
+      ],
+    },
+    latency: madeLatency([100, 300, 300, 5000, 2_000_000]),
+    rules: [
+      { rule: '7', verdict: 'pass', packets: 30n, bytes: 3000n },
+      { rule: '7', verdict: 'limit', packets: 4n, bytes: 400n },
+      { rule: 'other', verdict: 'pass', packets: 2n, bytes: 200n },
+    ],
+    azs: [
+      { name: 'az-a', up: true, usableQueues: 1 },
+      { name: 'az-b', up: false, usableQueues: 0 },
+    ],
+    topFlowBytes: [900n, 800n],
+    programs: [{ program: 'vnic_root', runs: 20n, runTimeNs: 1_500_000_000n }],
+    switches: {
+      failovers: [{ az: 'az-b', cause: 'manual', count: 2 }],
+      bucketsMoved: { forced: 40, planned: 3 },
+      lastFailoverCommitNs: 1500,
+    },
+    decodeErrors: { traffic: 0, latency: 0, rules: 1, azs: 0 },
+    ...fields,
+  };
+}

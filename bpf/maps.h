@@ -16,6 +16,8 @@ const volatile __u32 vnic_flow_hash_keys[10] = {};	/* random, from control.hash_
 const volatile __u32 vnic_flow_protected_jiffies = 251;
 const volatile __u32 vnic_latency_sample_mask = 63;	/* one packet in mask + 1 is timed */
 const volatile bool vnic_deliver_metadata = false;	/* leave struct vnic_meta before the frame */
+/* So that the object's types say which version of the ABI it was built for. */
+const volatile enum vnic_abi vnic_object_abi = VNIC_ABI_VERSION;
 const volatile bool vnic_replay = false;		/* clock and lengths come from a capture */
 
 struct {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A loaded dataplane: its maps and programs, made new from the object or adopted from their pins. */
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { VnicError } from '../errors.ts';
 import type { Fd } from '../loader/fd.ts';
@@ -27,20 +28,24 @@ import {
   VnicShapeCount,
   VnicTableRow,
 } from '../maps/generated/abi.ts';
-import {
-  BpfMap,
-  CpuMap,
-  checkLayout,
-  declaredLayouts,
-  HashMap,
-  MapOfMaps,
-  MappedArray,
-  ProgArray,
-  RingBuffer,
-} from '../maps/index.ts';
+import { BpfMap, CpuMap, HashMap, MapOfMaps, MappedArray, ProgArray, RingBuffer } from '../maps/index.ts';
 import { jiffyNs, possibleCpuCount } from './machine.ts';
+import {
+  checkRuleMaps,
+  GLOBALS,
+  type MapName,
+  mapNames,
+  openGlobals,
+  openMaps,
+  type PinnedMaps,
+  pinned,
+  readControl,
+} from './pinned-maps.ts';
 
-export const objectPath = fileURLToPath(new URL('../../build/bpf/vnic.bpf.o', import.meta.url));
+/** The compiled programs: those of this tree, or another build of them by VNIC_BPF_OBJECT. */
+export const objectPath = path.resolve(
+  process.env['VNIC_BPF_OBJECT'] || fileURLToPath(new URL('../../build/bpf/vnic.bpf.o', import.meta.url)),
+);
 
 export const programNames = [
   'vnic_root',
@@ -52,29 +57,6 @@ export const programNames = [
 ] as const;
 export type ProgramName = (typeof programNames)[number];
 
-/** Whose BTF layout is held against the code's before pinned maps are used. */
-const mapNames = [
-  'vnic_progs',
-  'vnic_control',
-  'vnic_table',
-  'vnic_flows',
-  'vnic_flow_sets',
-  'vnic_rules',
-  'vnic_shapes',
-  'vnic_shape_counts',
-  'vnic_rule_actions',
-  'vnic_rule_states',
-  'vnic_az_prefixes',
-  'vnic_cpus',
-  'vnic_queue_stats',
-  'vnic_cpu_stats',
-  'vnic_latency',
-  'vnic_events',
-  'vnic_explanation',
-  'vnic_replay_frame',
-] as const;
-type MapName = (typeof mapNames)[number];
-
 export interface DataplaneSize {
   /** 1 to VNIC_MAX_QUEUES */
   queues: number;
@@ -83,13 +65,15 @@ export interface DataplaneSize {
   maxRules: number;
   hashSeed: number;
   deliverMetadata: boolean;
-  /** One packet in 2^n has its latency measured. */
-  latencySampleShift: number;
+  /** One packet in 2^n has its latency measured. Default 6. */
+  latencySampleShift?: number;
   /** For captures: clock and lengths come from `vnic_replay_frame`. */
   replay: boolean;
   /** Only these are loaded; default all. */
   programs?: readonly ProgramName[];
 }
+
+const LATENCY_SAMPLE_SHIFT = 6;
 
 /** splitmix32, so that the flow table's keys follow from the one seed that is kept. */
 function flowHashKeys(seed: number): number[] {
@@ -127,7 +111,7 @@ function objectSettings(native: Native, size: DataplaneSize): ObjectSettings {
       vnic_flow_hash_keys: flowHashKeys(size.hashSeed),
       // One more, because a jiffy may be nearly over when it is read.
       vnic_flow_protected_jiffies: Math.ceil(1e9 / jiffyNs(native)) + 1,
-      vnic_latency_sample_mask: 2 ** size.latencySampleShift - 1,
+      vnic_latency_sample_mask: 2 ** (size.latencySampleShift ?? LATENCY_SAMPLE_SHIFT) - 1,
       vnic_deliver_metadata: size.deliverMetadata,
       vnic_replay: size.replay,
     },
@@ -140,6 +124,7 @@ export class Dataplane implements Disposable {
   readonly #programs: ReadonlyMap<ProgramName, Fd>;
   readonly #opened: Disposable[] = [];
 
+  readonly progs: ProgArray;
   readonly control: MappedArray<VnicControl>;
   readonly table: MappedArray<VnicTableRow>;
   readonly flows: MappedArray<VnicFlow>;
@@ -167,6 +152,7 @@ export class Dataplane implements Disposable {
       this.#opened.push(array);
       return array;
     };
+    this.progs = new ProgArray(native, this.#map('vnic_progs'));
     this.control = mapped('vnic_control', VnicControl);
     this.table = mapped('vnic_table', VnicTableRow);
     this.flows = mapped('vnic_flows', VnicFlow);
@@ -186,9 +172,9 @@ export class Dataplane implements Disposable {
   }
 
   /** Loads the object. Nothing is pinned or attached; steering is off until a table is made active. */
-  static create(native: Native, size: DataplaneSize, path = objectPath): Dataplane {
+  static create(native: Native, size: DataplaneSize, objectFile = objectPath): Dataplane {
     const names = size.programs ?? programNames;
-    using object = BpfObject.load(native, path, { ...objectSettings(native, size), programs: names });
+    using object = BpfObject.load(native, objectFile, { ...objectSettings(native, size), programs: names });
     const maps = new Map(mapNames.map((name) => [name, BpfMap.fromFd(native, object.mapFd(name))]));
     const programs = new Map(names.map((name) => [name, object.programFd(name)]));
     const dataplane = new Dataplane(native, maps, programs);
@@ -202,10 +188,7 @@ export class Dataplane implements Disposable {
       queueCpu: new Uint16Array(VnicLimits.maxQueues).fill(VnicNone.noCpu),
       tables: [],
     });
-    new ProgArray(native, dataplane.#map('vnic_progs')).set(
-      VnicProgSlot.slotIngress,
-      dataplane.program('vnic_ingress'),
-    );
+    dataplane.progs.set(VnicProgSlot.slotIngress, dataplane.program('vnic_ingress'));
     return dataplane;
   }
 
@@ -213,31 +196,59 @@ export class Dataplane implements Disposable {
    * Opens what is pinned. Throws `not_found` (not pinned), `abi_mismatch` (pinned by a version with other layouts):
    * nothing is changed then.
    */
-  static open(native: Native, pins: PinFolder, path = objectPath): Dataplane {
-    const btf = BpfObject.readBtf(path);
-    const maps = new Map<MapName, BpfMap>();
+  static open(native: Native, pins: PinFolder, objectFile = objectPath): Dataplane {
+    const maps = openMaps(native, pins, BpfObject.readBtf(objectFile));
     const programs = new Map<ProgramName, Fd>();
     try {
-      for (const name of mapNames) {
-        const map = BpfMap.fromPin(native, pins.pathOf(name));
-        maps.set(name, map);
-        if (mapsWithLayouts.has(name)) {
-          checkLayout(map, declaredLayouts(btf, name));
-        }
-      }
       for (const name of programNames) programs.set(name, pins.open(name));
+      return new Dataplane(native, maps, programs);
     } catch (error) {
-      for (const map of maps.values()) map.close();
-      for (const program of programs.values()) program.close();
+      closeAll(maps, programs);
       throw error;
     }
-    return new Dataplane(native, maps, programs);
+  }
+
+  /**
+   * The maps that are pinned with the programs of an object, which are loaded for it and neither pinned nor attached.
+   * Constants follow from the maps' sizes and contents as they did when the maps were made. Throws as `open`, and
+   * `verifier_rejected`.
+   */
+  static reload(
+    native: Native,
+    pins: PinFolder,
+    { deliverMetadata }: Pick<DataplaneSize, 'deliverMetadata'>,
+    objectFile = objectPath,
+  ): { dataplane: Dataplane; objectSha256: string } {
+    using object = BpfObject.open(native, objectFile);
+    const maps = openMaps(native, pins, object.btf);
+    const programs = new Map<ProgramName, Fd>();
+    try {
+      checkRuleMaps(native, maps, object);
+      const { queues, hashSeed } = readControl(native, maps);
+      const { maps: sizes, constants } = objectSettings(native, {
+        queues,
+        hashSeed,
+        maxFlows: pinned(maps, 'vnic_flows').maxEntries,
+        maxRules: pinned(maps, 'vnic_rule_states').maxEntries,
+        deliverMetadata,
+        replay: false,
+      });
+      using globals = openGlobals(native, pins, programNames);
+      const reused = [
+        ...mapNames.map((name) => [name, { ...sizes?.[name], reuse: pinned(maps, name).fd }] as const),
+        ...(globals !== null && object.declares(GLOBALS) ? [[GLOBALS, { reuse: globals.fd }] as const] : []),
+      ];
+      object.load({ maps: Object.fromEntries(reused), ...(constants && { constants }), programs: programNames });
+      for (const name of programNames) programs.set(name, object.programFd(name));
+      return { dataplane: new Dataplane(native, maps, programs), objectSha256: object.sha256 };
+    } catch (error) {
+      closeAll(maps, programs);
+      throw error;
+    }
   }
 
   #map(name: MapName): BpfMap {
-    const map = this.#maps.get(name);
-    if (map === undefined) throw new VnicError('failed', `The dataplane has no map ${name}.`);
-    return map;
+    return pinned(this.#maps, name);
   }
 
   program(name: ProgramName): Fd {
@@ -276,8 +287,7 @@ export class Dataplane implements Disposable {
   close(): void {
     this.#events?.close();
     for (const opened of this.#opened.splice(0)) opened[Symbol.dispose]();
-    for (const map of this.#maps.values()) map.close();
-    for (const program of this.#programs.values()) program.close();
+    closeAll(this.#maps, this.#programs);
   }
 
   [Symbol.dispose](): void {
@@ -285,6 +295,7 @@ export class Dataplane implements Disposable {
   }
 }
 
-const mapsWithLayouts: ReadonlySet<MapName> = new Set<MapName>(
-  mapNames.filter((name) => !['vnic_progs', 'vnic_cpus', 'vnic_rules', 'vnic_events'].includes(name)),
-);
+function closeAll(maps: PinnedMaps, programs: ReadonlyMap<ProgramName, Fd>): void {
+  for (const map of maps.values()) map.close();
+  for (const program of programs.values()) program.close();
+}

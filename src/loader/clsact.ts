@@ -7,6 +7,8 @@ import type { Native } from './ffi/index.ts';
 /** Far from where operators put their own filters ("vn"). */
 const HANDLE = 0x766e;
 const PRIORITY = 0x766e;
+/** enum bpf_tc_flags in bpf/libbpf.h */
+const BPF_TC_F_REPLACE = 1;
 const EEXIST = -17;
 /** What removing a qdisc that is not there gives, by kernel and by what else is on the device (net/sched/sch_api.c). */
 const EINVAL = -22;
@@ -31,6 +33,17 @@ export function attachClsactEgress(native: Native, program: Fd, ifindex: number)
   const opts = BpfTcOpts.encode({ progFd: program.value, handle: HANDLE, priority: PRIORITY });
   native.check(native.libbpf.bpf_tc_attach(hook, opts), 'bpf_tc_attach', `interface ${ifindex}`);
   return made;
+}
+
+/** Puts another program in place of our filter's, at once (net/sched/cls_bpf.c, list_replace_rcu). */
+export function replaceClsactEgress(native: Native, program: Fd, ifindex: number): void {
+  const opts = BpfTcOpts.encode({
+    progFd: program.value,
+    flags: BPF_TC_F_REPLACE,
+    handle: HANDLE,
+    priority: PRIORITY,
+  });
+  native.check(native.libbpf.bpf_tc_attach(hookOf(ifindex), opts), 'bpf_tc_attach', `interface ${ifindex}`);
 }
 
 /** Id of our filter's program, or null if it is not there. */

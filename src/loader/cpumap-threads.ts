@@ -16,7 +16,8 @@ export function raiseCpumapThreads(mapId: number): number {
       setPriority(Number(pid), constants.priority.PRIORITY_HIGHEST);
       raised++;
     } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code;
+      // Of a failed setPriority the errno stands in `info`; `code` says ERR_SYSTEM_ERROR.
+      const code = (error as { info?: { code?: string } }).info?.code;
       if (code !== 'EACCES' && code !== 'EPERM' && code !== 'ESRCH') throw error;
     }
   }

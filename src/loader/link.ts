@@ -37,6 +37,15 @@ function createLink(
   return new Fd(native, native.check(fd, 'bpf_link_create', `${what} on interface ${ifindex}`));
 }
 
+/**
+ * Puts another program in place of a link's, at once: every packet meets the one or the other. A driver may stop its
+ * receive queues for an XDP program (virtio_net does: virtnet_xdp_set).
+ * Throws `kernel_refused` with `details.errno`: ENOLINK (the device is gone), EINVAL (a program of another kind).
+ */
+export function updateLink(native: Native, link: Fd, program: Fd): void {
+  native.check(native.libbpf.bpf_link_update(link.value, program.value, null), 'bpf_link_update');
+}
+
 export interface LinkInfo {
   /** `enum bpf_link_type` */
   type: number;

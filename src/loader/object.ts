@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A BPF object file: opened, configured, loaded into the kernel. What is loaded lives as long as its descriptors or pins. */
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { VnicError } from '../errors.ts';
 import type { Btf } from '../maps/btf/index.ts';
@@ -23,7 +24,10 @@ export interface MapSettings {
   maxEntries?: number;
   /** `enum bpf_map_type` */
   type?: number;
-  /** Use this map instead of making a new one; the caller keeps its descriptor. */
+  /**
+   * Use this map instead of making a new one; the caller keeps its descriptor. Its type, flags and sizes must be those
+   * that a new one would have.
+   */
   reuse?: Fd;
 }
 
@@ -35,55 +39,91 @@ export interface ObjectSettings {
   programs?: readonly string[];
 }
 
+/** What the kernel is asked to make a map of. */
+export interface MapShape {
+  /** `enum bpf_map_type` */
+  type: number;
+  /** Bytes. */
+  keySize: number;
+  /** Bytes. */
+  valueSize: number;
+  maxEntries: number;
+  flags: number;
+}
+
 export class BpfObject implements Disposable {
   readonly #native: Native;
   readonly btf: Btf;
   readonly path: string;
+  /** SHA-256 of the file's bytes, hex. */
+  readonly sha256: string;
+  /** libbpf writes the kernel's words here for as long as the object is open. */
+  readonly #log: Uint8Array<ArrayBuffer>;
   #handle: bigint;
 
-  private constructor(native: Native, path: string, btf: Btf, handle: bigint) {
+  private constructor(native: Native, path: string, bytes: Uint8Array) {
     this.#native = native;
     this.path = path;
-    this.btf = btf;
-    this.#handle = handle;
+    this.btf = parseObjectBtf(bytes);
+    this.sha256 = hexSha256(bytes);
+    this.#log = native.memory.alloc(VERIFIER_LOG_BYTES);
+    const name = native.memory.alloc(8);
+    name.set(Buffer.from(OBJECT_NAME));
+    const opts = BpfObjectOpenOpts.encode({
+      objectName: native.memory.addressOf(name),
+      kernelLogBuf: native.memory.addressOf(this.#log),
+      kernelLogSize: BigInt(this.#log.length),
+    });
+    this.#handle = this.#quietly(() =>
+      native.check(native.libbpf.bpf_object__open_mem(bytes, bytes.length, opts), 'bpf_object__open_mem', path),
+    );
+  }
+
+  /** Opens and loads an object file. Throws what `open` and `load` throw. */
+  static load(native: Native, path: string, settings: ObjectSettings = {}): BpfObject {
+    const object = BpfObject.open(native, path);
+    try {
+      object.load(settings);
+    } catch (error) {
+      object.close();
+      throw error;
+    }
+    return object;
+  }
+
+  /** Reads an object file; nothing is in the kernel yet. Throws `not_found` (no such file). */
+  static open(native: Native, path: string): BpfObject {
+    return new BpfObject(native, path, readObjectFile(path));
   }
 
   /**
-   * Opens, configures and loads an object file. Nothing is pinned or attached.
-   * Throws `not_found` (no such file), `verifier_rejected` with the log in `details.log`, `not_permitted`, `kernel_refused`.
+   * Configures the object and loads it, once. Nothing is pinned or attached. Throws `verifier_rejected` with the log in
+   * `details.log`, `abi_mismatch` (a map to reuse is of another shape), `not_permitted`, `kernel_refused`.
    */
-  static load(native: Native, path: string, settings: ObjectSettings = {}): BpfObject {
-    const bytes = readObjectFile(path);
+  load(settings: ObjectSettings = {}): void {
+    this.#quietly((messages) => {
+      this.#configure(settings);
+      const result = this.#native.libbpf.bpf_object__load(this.#open);
+      if (result < 0) throw verifierError(this.#native, result, this.#log, messages);
+    });
+  }
+
+  /** Keeps libbpf's warnings from stderr, and gives them to `action` as they come. */
+  #quietly<T>(action: (messages: readonly string[]) => T): T {
     const messages: string[] = [];
-    const log = native.memory.alloc(VERIFIER_LOG_BYTES);
-    native.setPrint((level, text) => {
+    this.#native.setPrint((level, text) => {
       if (level === 0) messages.push(text.trimEnd());
     });
-    let object: BpfObject | undefined;
     try {
-      const name = native.memory.alloc(8);
-      name.set(Buffer.from(OBJECT_NAME));
-      const opts = BpfObjectOpenOpts.encode({
-        objectName: native.memory.addressOf(name),
-        kernelLogBuf: native.memory.addressOf(log),
-        kernelLogSize: BigInt(log.length),
-      });
-      const handle = native.check(
-        native.libbpf.bpf_object__open_mem(bytes, bytes.length, opts),
-        'bpf_object__open_mem',
-        path,
-      );
-      object = new BpfObject(native, path, parseObjectBtf(bytes), handle);
-      object.#configure(settings);
-      const result = native.libbpf.bpf_object__load(handle);
-      if (result < 0) throw verifierError(native, result, log, messages);
-      return object;
-    } catch (error) {
-      object?.close();
-      throw error;
+      return action(messages);
     } finally {
-      native.setPrint(null);
+      this.#native.setPrint(null);
     }
+  }
+
+  /** SHA-256 of an object file, hex. Throws `not_found` (no such file). */
+  static sha256(path: string): string {
+    return hexSha256(readObjectFile(path));
   }
 
   /** The BTF of an object file, without loading anything. */
@@ -100,9 +140,7 @@ export class BpfObject implements Disposable {
       if (map.maxEntries !== undefined) {
         this.#native.check(libbpf.bpf_map__set_max_entries(handle, map.maxEntries), 'bpf_map__set_max_entries', name);
       }
-      if (map.reuse !== undefined) {
-        this.#native.check(libbpf.bpf_map__reuse_fd(handle, map.reuse.value), 'bpf_map__reuse_fd', name);
-      }
+      if (map.reuse !== undefined) this.#reuse(handle, name, map.reuse);
     }
     if (settings.constants !== undefined) this.#setConstants(settings.constants);
     if (settings.programs === undefined) return;
@@ -118,6 +156,44 @@ export class BpfObject implements Disposable {
       );
     }
     if (wanted.size > 0) throw new VnicError('failed', `${this.path} has no program ${[...wanted].join(', ')}.`);
+  }
+
+  /** libbpf takes any map and says nothing: programs of another shape would read past its end or not find its entries. */
+  #reuse(handle: bigint, name: string, fd: Fd): void {
+    const wanted = this.#shape(handle);
+    this.#native.check(this.#native.libbpf.bpf_map__reuse_fd(handle, fd.value), 'bpf_map__reuse_fd', name);
+    const actual = this.#shape(handle);
+    const differences = Object.entries(wanted).flatMap(([key, value]) => {
+      const other = actual[key as keyof MapShape];
+      return value === other ? [] : [`${key} ${value} is expected, it is ${other}`];
+    });
+    if (differences.length === 0) return;
+    throw new VnicError('abi_mismatch', `Map ${name} has another shape: ${differences.join('; ')}.`, {
+      remedy: 'Detach with the version that made the map, then attach with this one.',
+      details: { map: name, expected: wanted, actual },
+    });
+  }
+
+  #shape(handle: bigint): MapShape {
+    const { libbpf } = this.#native;
+    return {
+      type: libbpf.bpf_map__type(handle),
+      keySize: libbpf.bpf_map__key_size(handle),
+      valueSize: libbpf.bpf_map__value_size(handle),
+      maxEntries: libbpf.bpf_map__max_entries(handle),
+      flags: libbpf.bpf_map__map_flags(handle),
+    };
+  }
+
+  /** Whether the object has such a map; those of global data are named `vnic.bss` and the like. */
+  declares(name: string): boolean {
+    return this.#native.libbpf.bpf_object__find_map_by_name(this.#open, name) !== 0n;
+  }
+
+  /** Of the maps that a map of maps is declared to hold. */
+  innerShape(name: string): MapShape {
+    const inner = this.#native.libbpf.bpf_map__inner_map(this.#map(name));
+    return this.#shape(this.#native.check(inner, 'bpf_map__inner_map', name));
   }
 
   /** Writes `const volatile` globals at the places that the object's BTF gives them. */
@@ -204,6 +280,10 @@ export class BpfObject implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+function hexSha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
 }
 
 function readObjectFile(path: string): Uint8Array {

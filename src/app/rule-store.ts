@@ -15,24 +15,42 @@ import {
 import { BpfMapType } from '../maps/generated/host.ts';
 import { BpfMap, HashMap } from '../maps/index.ts';
 import type { AzConfig } from '../steering/azs.ts';
-import { type CompiledRules, compileRules } from '../steering/rules/compile.ts';
+import { alignRules } from '../steering/rules/changes.ts';
+import { type CompiledEntries, compileEntries, ruleAction } from '../steering/rules/compile.ts';
 import type { Rule } from '../steering/rules/model.ts';
-import { policed } from '../steering/rules/shaping.ts';
-import { assignSlots } from '../steering/rules/slots.ts';
+import { chooseSlots } from '../steering/rules/slots.ts';
+import { buildTupleSpace } from '../steering/rules/tuple-space.ts';
+import type { RulePlan } from '../steering/rules/validate.ts';
 import type { Dataplane } from './dataplane.ts';
 
 /** Part of an LPM key that every look-up matches: the set and its padding (bits). */
 const SET_BITS = 32;
 
 export interface PreparedRules {
-  generation: number;
-  slots: ReadonlyMap<number, number>;
+  readonly generation: number;
+  readonly slots: ReadonlyMap<number, number>;
   /** Slots that pass from a rule that goes to a new one: their state still counts for the old rule until the switch. */
-  reusedSlots: readonly number[];
+  readonly reusedSlots: readonly number[];
+  /** What the set holds, for the next one to be loaded by what differs. */
+  readonly loaded: LoadedRules;
+}
+
+interface LoadedRules {
+  readonly rules: readonly Rule[];
+  /** By position. */
+  readonly slots: Uint32Array;
+  readonly entries: CompiledEntries;
+  /** By slot; undefined: the slot is free. */
+  readonly ruleAt: readonly (Rule | undefined)[];
+  readonly canShape: boolean;
 }
 
 export class RuleStore {
   readonly #dataplane: Dataplane;
+  /** The live set as this store activated it, good for as long as its generation is live. */
+  #live: PreparedRules | undefined;
+  /** The slots of a generation as they were read. */
+  #read: { generation: number; slots: ReadonlyMap<number, number> } | undefined;
 
   constructor(dataplane: Dataplane) {
     this.#dataplane = dataplane;
@@ -43,72 +61,134 @@ export class RuleStore {
     return this.#dataplane.control.read(0).ruleGeneration;
   }
 
-  /** Slot of each rule id in the live set. */
+  /** Slot of each rule id in the live set, as the kernel has it. */
   slots(): Map<number, number> {
     const { ruleActions, maxRules } = this.#dataplane;
     const generation = this.generation();
     const slots = new Map<number, number>();
     if (generation === 0) return slots;
-    const first = (generation % VnicLimits.ruleSets) * maxRules;
+    const bytes = ruleActions.span((generation % VnicLimits.ruleSets) * maxRules, maxRules);
+    const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+    const stride = ruleActions.stride / 4;
+    const idWord = VnicRuleAction.offsets.ruleId / 4;
     for (let slot = 0; slot < maxRules; slot++) {
-      const id = ruleActions.u32(first + slot, VnicRuleAction.offsets.ruleId);
+      const id = words[slot * stride + idWord]!;
       if (id !== 0) slots.set(id, slot);
     }
     return slots;
   }
 
-  /**
-   * Compiles and loads a whole set beside the live one. Throws `too_many_shapes`, `capacity_exceeded`, `invalid_rule`;
-   * what is live stays as it is.
-   */
-  prepare(rules: readonly Rule[], azs: readonly AzConfig[], canShape = true): PreparedRules {
-    const { maxRules } = this.#dataplane;
-    const generation = nextGeneration(this.generation());
-    const set = generation % VnicLimits.ruleSets;
-    const previous = this.slots();
-    const slots = assignSlots(previous, rules, maxRules);
-    const compiled = compileRules(canShape ? rules : policed(rules), slots);
+  /** A rule's slot in the live set. The kernel is read once for each generation. */
+  slotOf(id: number): number | undefined {
+    return this.#liveSlots().get(id);
+  }
 
-    this.#loadEntries(set, compiled);
-    this.#loadShapes(set, compiled);
-    this.#loadActions(set, compiled);
+  #liveSlots(): ReadonlyMap<number, number> {
+    const generation = this.generation();
+    if (this.#live?.generation === generation) return this.#live.slots;
+    if (this.#read?.generation !== generation) this.#read = { generation, slots: this.slots() };
+    return this.#read.slots;
+  }
+
+  /** Forgets what it knows of the live set, so that the next one is loaded whole: for who doubts what the kernel has. */
+  forget(): void {
+    this.#live = undefined;
+    this.#read = undefined;
+  }
+
+  /**
+   * Loads a whole set beside the live one. A plan (see planRules) is loaded as it is; rules alone are laid out first.
+   * Throws `too_many_shapes`, `capacity_exceeded`, `invalid_rule`; what is live stays as it is.
+   */
+  prepare(rules: readonly Rule[] | RulePlan, azs: readonly AzConfig[], canShape = true): PreparedRules {
+    const space = 'space' in rules ? rules.space : buildTupleSpace(rules);
+    const current = this.generation();
+    const generation = nextGeneration(current);
+    const live = this.#live?.generation === current ? this.#live : undefined;
+    const { maxRules } = this.#dataplane;
+    const known = live === undefined ? this.#knownSlots(space.rules) : slotsBefore(live.loaded, space.rules);
+    const inUse = live?.loaded.slots ?? Uint32Array.from(this.#liveSlots().values());
+    const slots = chooseSlots(known, inUse, maxRules);
+    const entries = compileEntries(space, slots);
+    const ruleAt = Array.from<Rule | undefined>({ length: maxRules });
+    for (const [position, rule] of space.rules.entries()) ruleAt[slots[position]!] = rule;
+    const loaded = { rules: space.rules, slots, entries, ruleAt, canShape };
+
+    const set = generation % VnicLimits.ruleSets;
+    if (live === undefined || !sameEntries(live.loaded.entries, entries)) this.#loadEntries(set, entries);
+    else this.#shareEntries(set, current % VnicLimits.ruleSets);
+    this.#loadShapes(set, entries);
+    this.#loadActions(set, loaded, live);
     this.#loadPrefixes(set, azs);
-    const inUse = new Set(previous.values());
-    const newSlots = [...slots].filter(([id, slot]) => previous.get(id) !== slot).map(([, slot]) => slot);
-    for (const slot of newSlots) {
-      if (!inUse.has(slot)) this.#dataplane.ruleStates.write(slot, {});
-    }
-    return { generation, slots, reusedSlots: newSlots.filter((slot) => inUse.has(slot)) };
+    return new Prepared(generation, this.#resetNewSlots(known, slots, inUse), loaded);
   }
 
   /** The switch: one store. */
-  activate({ generation, reusedSlots }: PreparedRules): void {
-    this.#dataplane.control.storeU32(0, VnicControl.offsets.ruleGeneration, generation);
-    for (const slot of reusedSlots) this.#dataplane.ruleStates.write(slot, {});
+  activate(prepared: PreparedRules): void {
+    this.#dataplane.control.storeU32(0, VnicControl.offsets.ruleGeneration, prepared.generation);
+    this.#clearStates(prepared.reusedSlots);
+    this.#live = prepared;
+    this.#read = undefined;
   }
 
-  #loadEntries(set: number, compiled: CompiledRules): void {
+  /** The live slots as the kernel has them, by position; -1: the rule is new. */
+  #knownSlots(rules: readonly Rule[]): Int32Array {
+    const live = this.#liveSlots();
+    return Int32Array.from(rules, ({ id }) => live.get(id) ?? -1);
+  }
+
+  /** Slots that new rules take start from zero: those that nobody uses now, the others (which are returned) later. */
+  #resetNewSlots(known: Int32Array, slots: Uint32Array, inUse: Uint32Array): number[] {
+    const newSlots: number[] = [];
+    for (const [position, slot] of slots.entries()) if (known[position] !== slot) newSlots.push(slot);
+    if (newSlots.length === 0) return newSlots;
+    const isInUse = new Uint8Array(this.#dataplane.maxRules);
+    for (const slot of inUse) isInUse[slot] = 1;
+    this.#clearStates(newSlots.filter((slot) => isInUse[slot] === 0));
+    return newSlots.filter((slot) => isInUse[slot] === 1);
+  }
+
+  /** Clears whole runs of slots at once. */
+  #clearStates(slots: readonly number[]): void {
+    const ascending = Uint32Array.from(slots).sort();
+    for (let start = 0; start < ascending.length; ) {
+      const first = ascending[start]!;
+      let end = start + 1;
+      while (end < ascending.length && ascending[end]! === first + end - start) end++;
+      this.#dataplane.ruleStates.span(first, end - start).fill(0);
+      start = end;
+    }
+  }
+
+  #loadEntries(set: number, entries: CompiledEntries): void {
     const { native, rules } = this.#dataplane;
     using inner = BpfMap.create(native, {
       type: BpfMapType.hash,
       name: 'vnic_rule_set',
       keySize: VnicRuleKey.size,
       valueSize: VnicRuleEntry.size,
-      maxEntries: Math.max(compiled.entryCount, 1),
+      maxEntries: Math.max(entries.entryCount, 1),
     });
-    if (compiled.entryCount > 0) {
+    if (entries.entryCount > 0) {
       new HashMap(native, inner, VnicRuleKey, VnicRuleEntry).setMany({
-        keys: compiled.keys,
-        values: compiled.values,
-        count: compiled.entryCount,
+        keys: entries.keys,
+        values: entries.values,
+        count: entries.entryCount,
       });
     }
     rules.set(set, inner);
   }
 
-  #loadShapes(set: number, compiled: CompiledRules): void {
+  /** Entries are never changed once they are loaded, so two sets may stand on the same map. */
+  #shareEntries(set: number, liveSet: number): void {
+    const { native, rules } = this.#dataplane;
+    using inner = BpfMap.fromId(native, rules.innerId(liveSet)!);
+    rules.set(set, inner);
+  }
+
+  #loadShapes(set: number, entries: CompiledEntries): void {
     const { shapes, shapeCounts } = this.#dataplane;
-    [compiled.ingress, compiled.egress].forEach((list, direction) => {
+    [entries.ingress, entries.egress].forEach((list, direction) => {
       const index = set * VnicDirection.directions + direction;
       list.forEach((shape, position) => {
         shapes.write(index * VnicLimits.maxShapes + position, shape);
@@ -117,13 +197,25 @@ export class RuleStore {
     });
   }
 
-  #loadActions(set: number, compiled: CompiledRules): void {
+  /** Starts from the live set's actions if it is known what they are, and writes those that differ. */
+  #loadActions(set: number, { ruleAt, canShape }: LoadedRules, live: PreparedRules | undefined): void {
     const { ruleActions, maxRules } = this.#dataplane;
-    for (let slot = 0; slot < maxRules; slot++) ruleActions.bytes(set * maxRules + slot).fill(0);
-    compiled.actionSlots.forEach((slot, index) => {
-      const at = index * VnicRuleAction.size;
-      ruleActions.bytes(set * maxRules + slot).set(compiled.actionValues.subarray(at, at + VnicRuleAction.size));
-    });
+    const bytes = ruleActions.span(set * maxRules, maxRules);
+    let known: LoadedRules['ruleAt'] = [];
+    if (live?.loaded.canShape === canShape) {
+      known = live.loaded.ruleAt;
+      bytes.set(ruleActions.span((live.generation % VnicLimits.ruleSets) * maxRules, maxRules));
+    } else {
+      bytes.fill(0);
+    }
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    for (let slot = 0; slot < maxRules; slot++) {
+      const rule = ruleAt[slot];
+      if (rule === known[slot]) continue;
+      const at = slot * ruleActions.stride;
+      if (rule === undefined) bytes.fill(0, at, at + VnicRuleAction.size);
+      else VnicRuleAction.write(view, at, ruleAction(rule, canShape));
+    }
   }
 
   #loadPrefixes(set: number, azs: readonly AzConfig[]): void {
@@ -136,6 +228,35 @@ export class RuleStore {
       }
     });
   }
+}
+
+class Prepared implements PreparedRules {
+  readonly generation: number;
+  readonly reusedSlots: readonly number[];
+  readonly loaded: LoadedRules;
+  #slots: ReadonlyMap<number, number> | undefined;
+
+  constructor(generation: number, reusedSlots: readonly number[], loaded: LoadedRules) {
+    this.generation = generation;
+    this.reusedSlots = reusedSlots;
+    this.loaded = loaded;
+  }
+
+  /** Made when it is asked for: nothing that loads or changes a set needs it. */
+  get slots(): ReadonlyMap<number, number> {
+    const { rules, slots } = this.loaded;
+    this.#slots ??= new Map(rules.map(({ id }, position) => [id, slots[position]!]));
+    return this.#slots;
+  }
+}
+
+/** The slots that the rules have in a set, by position; -1: the rule is new. */
+function slotsBefore({ rules: before, slots }: LoadedRules, rules: readonly Rule[]): Int32Array {
+  return alignRules(before, rules).map((position) => (position < 0 ? -1 : slots[position]!));
+}
+
+function sameEntries(a: CompiledEntries, b: CompiledEntries): boolean {
+  return Buffer.compare(a.keys, b.keys) === 0 && Buffer.compare(a.values, b.values) === 0;
 }
 
 /** Generations count up and wrap past 0, which means "no rules". The low bit always changes. */

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One device of the configuration. */
 import type { AzConfig } from '../steering/azs.ts';
+import { commonEnds } from '../steering/rules/changes.ts';
 import { formatRule } from '../steering/rules/format.ts';
 import type { Rule } from '../steering/rules/model.ts';
-import { readRule } from '../steering/rules/parse.ts';
+import { readEachRule } from '../steering/rules/parse.ts';
 import { type Path, ProblemList } from '../steering/rules/problems.ts';
 import { readRuleSetProblems } from '../steering/rules/validate.ts';
 import { formatAz, readAzs } from './azs.ts';
@@ -52,7 +53,7 @@ export function readDevice(name: string, input: unknown, path: Path, problems: P
   const user = problems.checkFields(deviceOutlineSchema, input ?? {}, path);
   const azs = readAzs(user.azs ?? [], user.num_queues, [...path, 'azs'], problems);
   const rulesPath = [...path, 'rules'];
-  const rules = (user.rules ?? []).map((rule, index) => readRule(rule, [...rulesPath, index], problems));
+  const rules = readEachRule(user.rules ?? [], rulesPath, problems);
   readRuleSetProblems(rules, user.num_queues, rulesPath, problems);
   return {
     name,
@@ -73,8 +74,17 @@ export function isDeviceName(name: string): boolean {
   return name !== '.' && name !== '..' && /^[^\s/:]{1,15}$/.test(name) && Buffer.byteLength(name) <= 15;
 }
 
-/** The canonical user form; parseDevice gives the same device back. */
-export function formatDevice(device: DeviceConfig): DeviceInput {
+/** A device and its user form. */
+export interface FormattedDevice {
+  readonly device: DeviceConfig;
+  readonly user: DeviceInput;
+}
+
+/**
+ * The canonical user form; parseDevice gives the same device back. Rules that `earlier` has too keep their objects there,
+ * and so does the list if it is the same: whoever keeps them sees by that what did not change.
+ */
+export function formatDevice(device: DeviceConfig, earlier?: FormattedDevice): DeviceInput {
   return {
     ...(device.numQueues === undefined ? {} : { num_queues: device.numQueues }),
     numa_node: device.numaNode,
@@ -84,6 +94,17 @@ export function formatDevice(device: DeviceConfig): DeviceInput {
     adaptive_coalesce: device.adaptiveCoalesce,
     adaptive_threshold: device.adaptiveThreshold,
     azs: device.azs.map(formatAz),
-    rules: device.rules.map(formatRule),
+    rules: formatRules(device.rules, earlier),
   };
+}
+
+function formatRules(rules: readonly Rule[], earlier: FormattedDevice | undefined): NonNullable<DeviceInput['rules']> {
+  const known = earlier?.user.rules;
+  if (earlier === undefined || known?.length !== earlier.device.rules.length) return rules.map(formatRule);
+  if (rules === earlier.device.rules) return known;
+  const { start, end, shift } = commonEnds(earlier.device.rules, rules, (a, b) => a === b);
+  const between = new Map<Rule, number>();
+  for (let position = start; position < end + shift; position++) between.set(earlier.device.rules[position]!, position);
+  const changed = rules.slice(start, end).map((rule) => known[between.get(rule) ?? -1] ?? formatRule(rule));
+  return [...known.slice(0, start), ...changed, ...known.slice(end + shift)];
 }

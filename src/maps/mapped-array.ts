@@ -109,6 +109,14 @@ export class MappedArray<T> implements Disposable {
     return new Uint8Array(this.#open.data.buffer, this.#at(index), this.#value.size);
   }
 
+  /** The bytes of elements that follow each other, `stride` for each, in place. */
+  span(first: number, count: number): Uint8Array<ArrayBuffer> {
+    if (count === 0) return new Uint8Array(0);
+    const start = this.#at(first);
+    const end = this.#at(first + count - 1) + this.stride;
+    return new Uint8Array(this.#open.data.buffer as ArrayBuffer, start, end - start);
+  }
+
   /** A field by its offset in the value, in bytes (`codec.offsets`). */
   u32(index: number, fieldOffset: number): number {
     return Atomics.load(this.#open.u32, this.#fieldAt(index, fieldOffset, 4) / 4);

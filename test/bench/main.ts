@@ -5,12 +5,28 @@ import { loadNative } from '../../src/loader/ffi/index.ts';
 import { rulesGrowth } from './cases.ts';
 import { benchPackets, type PacketResult } from './packet.ts';
 import { describeMachine, writeReport } from './report.ts';
+import { benchRules } from './rules.ts';
 
 const root = path.join(import.meta.dirname, '../..');
 const native = loadNative();
 
-const parts: Record<string, () => PacketResult[]> = {
-  packet: () => benchPackets(native, path.join(root, 'build/test/bench_floor.bpf.o')),
+interface Part {
+  title: string;
+  digits: number;
+  run: () => PacketResult[];
+}
+
+const parts: Record<string, Part> = {
+  packet: {
+    title: 'ns a packet, and the ratio to a bare XDP_PASS (median of interleaved rounds, quartiles)',
+    digits: 0,
+    run: () => benchPackets(native, path.join(root, 'build/test/bench_floor.bpf.o')),
+  },
+  rules: {
+    title: 'ms from the parsed body to the live set, and the ratio to JSON.parse of the body (median, quartiles)',
+    digits: 1,
+    run: () => benchRules(native),
+  },
 };
 
 const asked = process.argv.slice(2);
@@ -25,17 +41,17 @@ const results = {
   parts: {} as Record<string, PacketResult[]>,
 };
 let missed = 0;
-for (const [name, run] of Object.entries(parts)) {
+for (const [name, { title: heading, digits, run }] of Object.entries(parts)) {
   if (asked.length > 0 && !asked.includes(name)) continue;
   const list = run();
   results.parts[name] = list;
-  console.log(`${name}: ns a packet, and the ratio to a bare XDP_PASS (median of interleaved rounds, quartiles)`);
-  for (const { name: title, median, ratio, ratioSpread, bound } of list) {
+  console.log(`${name}: ${heading}`);
+  for (const { name: title, unit, median, ratio, ratioSpread, bound } of list) {
     const verdict = bound === null ? '' : ratio <= bound ? `<= ${bound} met` : `<= ${bound} MISSED`;
     if (bound !== null && ratio > bound) missed++;
     const spread = ratioSpread.map((value) => value.toFixed(2)).join('-');
     console.log(
-      `  ${title.padEnd(36)} ${median.toFixed(0).padStart(5)} ns  ${ratio.toFixed(2).padStart(5)} (${spread})  ${verdict}`,
+      `  ${title.padEnd(48)} ${median.toFixed(digits).padStart(7)} ${unit}  ${ratio.toFixed(2).padStart(5)} (${spread})  ${verdict}`,
     );
   }
 }

@@ -38,13 +38,16 @@ export function describeMachine(libbpf: string | null): Pick<Results, 'machine' 
 
 const escapeHtml = (text: string): string => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 
+/** Nanoseconds are whole. */
+const figure = (value: number, unit: string): string => value.toFixed(unit === 'ns' ? 0 : 1);
+
 function section(part: string, results: readonly PacketResult[]): string {
   const widest = Math.max(...results.map((result) => result.median));
   const rows = results.map(({ name, median, min, max, ratio, ratioSpread, bound, unit }) => {
     const met = bound === null ? '' : ratio <= bound ? 'met' : 'missed';
     return `<tr class="${met}"><th scope="row">${escapeHtml(name)}</th>
 <td class="bar"><span style="width:${((100 * median) / widest).toFixed(1)}%"></span></td>
-<td>${median.toFixed(0)} ${unit}</td><td>${min.toFixed(0)}&ndash;${max.toFixed(0)}</td>
+<td>${figure(median, unit)} ${unit}</td><td>${figure(min, unit)}&ndash;${figure(max, unit)}</td>
 <td>${ratio.toFixed(2)} <small>(${ratioSpread.map((value) => value.toFixed(2)).join('&ndash;')})</small></td>
 <td>${bound === null ? '' : `&le; ${bound} ${met}`}</td></tr>`;
   });

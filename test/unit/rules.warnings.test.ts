@@ -43,6 +43,14 @@ describe('warnings about a rule set', () => {
     assert.deepEqual(warn({ id: 1, match: { src: '10.0.0.0/8', proto: 1 }, action: 'drop' }), []);
   });
 
+  it('name an IPv6 extension header, behind which the protocol stands', () => {
+    const rule = (src: string, proto: number) => ({ id: 1, match: { src, proto }, action: 'drop' });
+    assert.deepEqual(warn(rule('fd00::/8', 60)), ['extension_header 1']);
+    assert.deepEqual(warn(rule('fd00::/8', 51)), ['extension_header 1']);
+    assert.deepEqual(warn(rule('10.0.0.0/8', 51)), []);
+    assert.deepEqual(warn(rule('fd00::/8', 50)), []);
+  });
+
   it('never name a rule that wins a packet', () => {
     let warned = 0;
     fc.assert(

@@ -12,9 +12,10 @@ import { limiterNumbers } from './limiter.ts';
 import type { Rule } from './model.ts';
 import { portMask } from './ports.ts';
 import { prefixMask } from './prefix.ts';
-import { buildTupleSpace, type Shape, type TupleSpaceLimits } from './tuple-space.ts';
+import type { Shape } from './shapes.ts';
+import { buildTupleSpace, type TupleSpace, type TupleSpaceLimits } from './tuple-space.ts';
 
-export interface CompiledRules {
+export interface CompiledEntries {
   /** Shapes of each direction, ascending bestOrder; an entry's `shape` is the position here. */
   readonly ingress: readonly VnicShape[];
   readonly egress: readonly VnicShape[];
@@ -23,7 +24,10 @@ export interface CompiledRules {
   readonly keys: Uint8Array<ArrayBuffer>;
   /** vnic_rule_entry of each entry, in the same order. */
   readonly values: Uint8Array<ArrayBuffer>;
-  /** Slot of each action; add `set * slots` for the array index. */
+}
+
+export interface CompiledRules extends CompiledEntries {
+  /** Slot of each action, by the position of its rule; add `set * slots` for the array index. */
   readonly actionSlots: Uint32Array<ArrayBuffer>;
   /** vnic_rule_action of each slot in actionSlots. */
   readonly actionValues: Uint8Array<ArrayBuffer>;
@@ -39,8 +43,17 @@ export function compileRules(
   limits: TupleSpaceLimits = {},
 ): CompiledRules {
   const space = buildTupleSpace(rules, limits);
-  const slotOfOrder = Uint32Array.from(space.ranked, (rule) => slotOf(rule, slots));
+  const actionSlots = slotsOf(rules, slots);
+  const actionValues = new Uint8Array(rules.length * VnicRuleAction.size);
+  const actionView = new DataView(actionValues.buffer);
+  for (const [position, rule] of rules.entries()) {
+    VnicRuleAction.write(actionView, position * VnicRuleAction.size, ruleAction(rule));
+  }
+  return { ...compileEntries(space, actionSlots), actionSlots, actionValues };
+}
 
+/** @param slots of each rule, by its position in the space's rules */
+export function compileEntries(space: TupleSpace, slots: Uint32Array): CompiledEntries {
   const values = new Uint8Array(space.entryCount * VnicRuleEntry.size);
   const words = new Uint32Array(values.buffer);
   const stride = VnicRuleEntry.size / Uint32Array.BYTES_PER_ELEMENT;
@@ -49,13 +62,7 @@ export function compileRules(
   for (let entry = 0; entry < space.entryCount; entry++) {
     const order = space.orders[entry]!;
     words[entry * stride + orderWord] = order;
-    words[entry * stride + slotWord] = slotOfOrder[order]!;
-  }
-
-  const actionValues = new Uint8Array(space.ranked.length * VnicRuleAction.size);
-  const actionView = new DataView(actionValues.buffer);
-  for (const [order, rule] of space.ranked.entries()) {
-    VnicRuleAction.write(actionView, order * VnicRuleAction.size, ruleAction(rule));
+    words[entry * stride + slotWord] = slots[space.positions[order]!]!;
   }
   return {
     ingress: space.shapes.ingress.map(encodeShape),
@@ -63,27 +70,36 @@ export function compileRules(
     entryCount: space.entryCount,
     keys: space.keys,
     values,
-    actionSlots: slotOfOrder,
-    actionValues,
   };
 }
 
-/** What a rule does, in the dataplane's terms. */
-export function ruleAction(rule: Rule): VnicRuleAction {
+/** The slot of each rule, by position. */
+function slotsOf(rules: readonly Rule[], slots: ReadonlyMap<number, number>): Uint32Array<ArrayBuffer> {
+  const found = new Uint32Array(rules.length);
+  for (let position = 0; position < rules.length; position++) {
+    const { id } = rules[position]!;
+    const slot = slots.get(id);
+    if (slot === undefined) throw new VnicError('failed', `rule ${id} has no slot`);
+    found[position] = slot;
+  }
+  return found;
+}
+
+const unlimited = { costPerByte: 0n, costPerPacket: 0n, tolerance: 0n };
+
+/** What a rule does, in the dataplane's terms. Where the device cannot shape, a limit that asks for it polices. */
+export function ruleAction(rule: Rule, canShape = true): VnicRuleAction {
+  const { limit } = rule;
   let flags = 0;
   if (rule.action === 'drop') flags |= VnicVerdictFlag.drop;
-  if (rule.limit?.scope === 'rule') flags |= VnicVerdictFlag.limitRule;
-  if (rule.limit?.scope === 'flow') flags |= VnicVerdictFlag.limitFlow;
-  if (rule.limit?.mode === 'shape') flags |= VnicVerdictFlag.shape;
+  if (limit?.scope === 'rule') flags |= VnicVerdictFlag.limitRule;
+  if (limit?.scope === 'flow') flags |= VnicVerdictFlag.limitFlow;
+  if (limit?.mode === 'shape' && canShape) flags |= VnicVerdictFlag.shape;
   if (rule.queues !== undefined) flags |= VnicVerdictFlag.queues;
   if (rule.shadow) flags |= VnicVerdictFlag.shadow;
-  const unlimited = { costPerByte: 0n, costPerPacket: 0n, tolerance: 0n };
-  return {
-    ruleId: rule.id,
-    flags,
-    queues: queueMask(rule.queues ?? []),
-    ...(rule.limit === undefined ? unlimited : limiterNumbers(rule.limit)),
-  };
+  const { costPerByte, costPerPacket, tolerance } = limit === undefined ? unlimited : limiterNumbers(limit);
+  const queues = rule.queues === undefined ? 0n : queueMask(rule.queues);
+  return { ruleId: rule.id, flags, queues, costPerByte, costPerPacket, tolerance };
 }
 
 /** An entry in readable form, for tests and debugging; the arrays are what is loaded. */
@@ -120,10 +136,4 @@ function encodeShape(shape: Shape): VnicShape {
     protoMask: shape.protoGiven ? 0xff : 0,
     bestOrder: shape.bestOrder,
   };
-}
-
-function slotOf(rule: Rule, slots: ReadonlyMap<number, number>): number {
-  const slot = slots.get(rule.id);
-  if (slot === undefined) throw new VnicError('failed', `rule ${rule.id} has no slot`);
-  return slot;
 }

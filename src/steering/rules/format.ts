@@ -6,28 +6,26 @@ import { formatProtocol } from './protocols.ts';
 import type { LimitInput, RuleInput } from './schema.ts';
 import { formatBurst, formatRate } from './units.ts';
 
+type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
+
 /** The canonical user form: defaults are spelt out, and parseRule gives the same rule back. */
 export function formatRule(rule: Rule): RuleInput {
-  return {
-    id: rule.id,
-    priority: rule.priority,
-    direction: rule.direction,
-    match: formatMatch(rule.match),
-    action: rule.action,
-    ...(rule.limit === undefined ? {} : { limit: formatLimit(rule.limit) }),
-    ...(rule.queues === undefined ? {} : { queues: [...rule.queues] }),
-    shadow: rule.shadow,
-  };
+  const { id, priority, direction, match, action, limit, queues, shadow } = rule;
+  const user: Mutable<RuleInput> = { id, priority, direction, match: formatMatch(match), action };
+  if (limit !== undefined) user.limit = formatLimit(limit);
+  if (queues !== undefined) user.queues = [...queues];
+  user.shadow = shadow;
+  return user;
 }
 
-function formatMatch(match: Match): NonNullable<RuleInput['match']> {
-  return {
-    ...(match.src === undefined ? {} : { src: formatPrefix(match.src) }),
-    ...(match.dst === undefined ? {} : { dst: formatPrefix(match.dst) }),
-    ...(match.proto === undefined ? {} : { proto: formatProtocol(match.proto) }),
-    ...(match.srcPort === undefined ? {} : { srcPort: formatPorts(match.srcPort) }),
-    ...(match.dstPort === undefined ? {} : { dstPort: formatPorts(match.dstPort) }),
-  };
+function formatMatch({ src, dst, proto, srcPort, dstPort }: Match): NonNullable<RuleInput['match']> {
+  const user: Mutable<NonNullable<RuleInput['match']>> = {};
+  if (src !== undefined) user.src = formatPrefix(src);
+  if (dst !== undefined) user.dst = formatPrefix(dst);
+  if (proto !== undefined) user.proto = formatProtocol(proto);
+  if (srcPort !== undefined) user.srcPort = formatPorts(srcPort);
+  if (dstPort !== undefined) user.dstPort = formatPorts(dstPort);
+  return user;
 }
 
 function formatLimit(limit: Limit): LimitInput {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The rule in its normalised form, and the order in which rules win. */
+/** The rule in its normalised form, and the order in which rules win: higher priority, then more specific, then lower id. */
 import { type Prefix, samePrefix } from './prefix.ts';
 
 export type Direction = 'ingress' | 'egress';
@@ -85,12 +85,104 @@ function portSpecificity(range: PortRange | undefined): number {
   return 16 - (32 - Math.clz32(range.last - range.first));
 }
 
-/** The rules, the winner of all first: higher priority, then more specific, then lower id. */
+/** Above the highest specificity (two host prefixes, a protocol, two ports). */
+const SPECIFICITY_RANGE = 512;
+/** Ids have 31 bits; so many more for a position still make an exact number. */
+const POSITION_RANGE = 2 ** 22;
+
+/** The rules, the winner of all first. */
 export function rankRules(rules: readonly Rule[]): Rule[] {
-  return rules
-    .map((rule) => ({ rule, priority: rule.priority, specificity: specificity(rule.match), id: rule.id }))
-    .sort((a, b) => b.priority - a.priority || b.specificity - a.specificity || a.id - b.id)
-    .map((ranked) => ranked.rule);
+  const ids = Float64Array.from(rules, ({ id }) => id);
+  return inOrder(rules, rankPositions(ids, Float64Array.from(rules, rankKey)));
+}
+
+/** The rules at the given positions. */
+export function inOrder(rules: readonly Rule[], positions: Uint32Array): Rule[] {
+  const ordered: Rule[] = [];
+  for (const position of positions) ordered.push(rules[position]!);
+  return ordered;
+}
+
+/** A number for the first two parts of the order; the lower wins. */
+export function rankKey({ priority, match }: Rule): number {
+  return -(priority * SPECIFICITY_RANGE + specificity(match));
+}
+
+/**
+ * Positions by rank key and then by id, the winner of all first. A counting sort: sets of 100,000 rules are ranked at
+ * each change.
+ */
+export function rankPositions(ids: Float64Array, keys: Float64Array): Uint32Array<ArrayBuffer> {
+  // Keys are numbered as they are met; then the numbers are put in the keys' order.
+  const numberOf = new Map<number, number>();
+  const numbers = new Uint32Array(keys.length);
+  for (let position = 0; position < keys.length; position++) {
+    const key = keys[position]!;
+    let number = numberOf.get(key);
+    if (number === undefined) {
+      number = numberOf.size;
+      numberOf.set(key, number);
+    }
+    numbers[position] = number;
+  }
+  const counts = new Uint32Array(numberOf.size);
+  for (const number of numbers) counts[number]!++;
+  const next = new Uint32Array(numberOf.size);
+  let start = 0;
+  for (const key of Float64Array.from(numberOf.keys()).sort()) {
+    const number = numberOf.get(key)!;
+    next[number] = start;
+    start += counts[number]!;
+  }
+  const positions = new Uint32Array(keys.length);
+  const byId = isAscending(ids) ? undefined : positionsById(ids);
+  for (let index = 0; index < keys.length; index++) {
+    const position = byId === undefined ? index : byId[index]!;
+    positions[next[numbers[position]!]!++] = position;
+  }
+  return positions;
+}
+
+/** Each number above the one before. */
+export function isAscending(numbers: Float64Array): boolean {
+  for (let index = 1; index < numbers.length; index++) if (numbers[index]! <= numbers[index - 1]!) return false;
+  return true;
+}
+
+function positionsById(ids: Float64Array): Uint32Array {
+  const keys = ids.map((id, position) => id * POSITION_RANGE + position).sort();
+  const positions = new Uint32Array(ids.length);
+  for (let index = 0; index < ids.length; index++) positions[index] = keys[index]! % POSITION_RANGE;
+  return positions;
+}
+
+/** Whether two rules mean the same in everything, the id included. */
+export function sameRule(a: Rule, b: Rule): boolean {
+  if (a === b) return true;
+  return (
+    a.id === b.id &&
+    a.priority === b.priority &&
+    a.direction === b.direction &&
+    a.action === b.action &&
+    a.shadow === b.shadow &&
+    sameMatch(a.match, b.match) &&
+    sameOptional(a.limit, b.limit, sameLimit) &&
+    sameOptional(a.queues, b.queues, sameQueues)
+  );
+}
+
+function sameLimit(a: Limit, b: Limit): boolean {
+  return a.scope === b.scope && a.mode === b.mode && sameFields(a.rate, b.rate) && sameFields(a.burst, b.burst);
+}
+
+/** Of rates and bursts: the same unit and number. */
+function sameFields<T extends object>(a: T, b: T): boolean {
+  const [unit, value] = Object.entries(a)[0]!;
+  return Object.entries(b).every(([otherUnit, other]) => otherUnit === unit && other === value);
+}
+
+function sameQueues(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((queue, index) => queue === b[index]);
 }
 
 export function sameMatch(a: Match, b: Match): boolean {

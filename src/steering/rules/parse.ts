@@ -2,7 +2,9 @@
 /** From the rule as users write it to the normalised rule. */
 import { z } from 'zod';
 import { VnicError } from '../../errors.ts';
-import { type Limit, MAX_PORT, MAX_RULE_ID, type Match, type PortRange, type Rule } from './model.ts';
+import { type Limit, MAX_RULE_ID, type Match, type Rule } from './model.ts';
+import { readPlainRule } from './plain-rule.ts';
+import { parsePorts } from './ports.ts';
 import { coversAllIpv4, familyOf, formatPrefix, type Prefix, parsePrefix } from './prefix.ts';
 import { type Path, ProblemList, strictObject, wholeNumber } from './problems.ts';
 import { hasPorts, parseProtocol } from './protocols.ts';
@@ -28,16 +30,21 @@ export function parseRules(input: unknown): Rule[] {
 /** Reads a list of rules, recording problems instead of throwing; rules that are not valid are left out. */
 export function readRules(input: unknown, path: Path, problems: ProblemList): Rule[] {
   const list = problems.check(z.array(z.unknown(), 'a list of rules'), input, path) ?? [];
-  const rules: Rule[] = [];
-  for (const [index, item] of list.entries()) {
-    const rule = readRule(item, [...path, index], problems);
-    if (rule !== undefined) rules.push(rule);
-  }
-  return rules;
+  return readEachRule(list, path, problems).filter((rule) => rule !== undefined);
+}
+
+/** As readRules; undefined where a rule is not valid. */
+export function readEachRule(list: readonly unknown[], path: Path, problems: ProblemList): (Rule | undefined)[] {
+  return list.map((item, index) => readPlainRule(item) ?? readAnyRule(item, [...path, index], problems));
 }
 
 /** Reads one rule, recording problems; undefined if there was one. */
 export function readRule(input: unknown, path: Path, problems: ProblemList): Rule | undefined {
+  return readPlainRule(input) ?? readAnyRule(input, path, problems);
+}
+
+/** The definition of what a rule is; says what is wrong with one that is not. */
+export function readAnyRule(input: unknown, path: Path, problems: ProblemList): Rule | undefined {
   const before = problems.problems.length;
   const user = problems.checkFields(ruleSchema, input, path);
   const direction = user.direction ?? 'ingress';
@@ -107,24 +114,6 @@ function checkFamilyIsMeant(prefix: Prefix | undefined, other: Prefix | undefine
     `${formatPrefix(prefix)} would match IPv4 as well, whose addresses are inside it as ::ffff:0:0/96`,
     'Leave it out for both families, or name the IPv6 addresses meant, e.g. 2000::/3 for all global unicast.',
   );
-}
-
-/** 53, "53" or "1024-65535". Throws invalid_rule. */
-export function parsePorts(input: string | number): PortRange {
-  const parts = /^\s*(\d{1,5})\s*(?:-\s*(\d{1,5})\s*)?$/.exec(String(input));
-  const first = Number(parts?.[1]);
-  const last = parts?.[2] === undefined ? first : Number(parts[2]);
-  if (parts === null || first > MAX_PORT || last > MAX_PORT) {
-    throw new VnicError('invalid_rule', `${JSON.stringify(input)} is not a port or a range of ports`, {
-      remedy: `Give a number from 0 to ${MAX_PORT} or a range such as "1024-65535".`,
-    });
-  }
-  if (first > last) {
-    throw new VnicError('invalid_rule', `port range "${input}" ends before it starts`, {
-      remedy: `Write "${last}-${first}".`,
-    });
-  }
-  return { first, last };
 }
 
 function readLimit(user: LimitInput, path: Path, problems: ProblemList): Limit | undefined {

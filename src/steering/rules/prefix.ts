@@ -3,8 +3,8 @@
  * Address prefixes. An IPv4 prefix p/n is the v4-mapped IPv6 prefix ::ffff:p/(n+96) (RFC 4291, section 2.5.5.2), so
  * one table serves both families: 0.0.0.0/0 is "any IPv4 address".
  */
-import ipaddr from 'ipaddr.js';
 import { VnicError } from '../../errors.ts';
+import { formatIpv4, formatIpv6, parseIpv6, readIpv4 } from './address-text.ts';
 
 export interface Prefix {
   /** 16 bytes, network order, IPv4 as v4-mapped; every bit beyond `bits` is 0. */
@@ -14,31 +14,19 @@ export interface Prefix {
 }
 
 const V4_MAPPED_BITS = 96;
+const allIpv4: Prefix = { address: v4Mapped(), bits: V4_MAPPED_BITS };
 const example = 'Write a prefix such as 10.1.0.0/16 or fd00:a::/32, or an address for one host.';
 
 /** 16 bytes of an address in text form, IPv4 as v4-mapped. Throws invalid_rule. */
 export function parseAddress(text: string): Uint8Array {
-  const octets = text.includes(':') ? undefined : parseIpv4(text);
-  if (octets !== undefined) return mapIpv4(octets);
-  // A zone ("%eth0") is no part of what a packet carries.
-  const ipv6 = text.includes(':') && !text.includes('%') ? parseIpv6(text) : undefined;
-  if (ipv6 !== undefined) return ipv6;
+  const address = text.includes(':') ? parseIpv6(text) : parseIpv4(text);
+  if (address !== undefined) return address;
   throw new VnicError('invalid_rule', `"${text}" is not an IPv4 or IPv6 address`, { remedy: example });
 }
 
-/** Short and octal forms ("10.1", "010.0.0.1") mean different things to different tools: refused. */
-function parseIpv4(text: string): number[] | undefined {
-  if (!/^(?:0|[1-9]\d{0,2})(?:\.(?:0|[1-9]\d{0,2})){3}$/.test(text)) return undefined;
-  const octets = text.split('.').map(Number);
-  return octets.every((octet) => octet <= 255) ? octets : undefined;
-}
-
-function parseIpv6(text: string): Uint8Array | undefined {
-  try {
-    return Uint8Array.from(ipaddr.IPv6.parse(text).toByteArray());
-  } catch {
-    return undefined;
-  }
+function parseIpv4(text: string): Uint8Array | undefined {
+  const address = v4Mapped();
+  return readIpv4(text, address, 12) ? address : undefined;
 }
 
 /** A prefix in text form; a bare address is a host prefix. Throws invalid_rule. */
@@ -48,19 +36,40 @@ export function parsePrefix(text: string): Prefix {
   const address = parseAddress(addressText);
   const writtenAsIpv4 = !addressText.includes(':');
   const maxLength = writtenAsIpv4 ? 32 : 128;
-  const lengthText = slash < 0 ? String(maxLength) : text.slice(slash + 1);
-  const length = Number(lengthText);
-  if (!/^\d{1,3}$/.test(lengthText) || length > maxLength) {
+  const length = slash < 0 ? maxLength : parseLength(text, slash + 1);
+  if (length > maxLength) {
     throw new VnicError('invalid_rule', `"${text}" has no prefix length from 0 to ${maxLength}`, { remedy: example });
   }
   const bits = writtenAsIpv4 ? V4_MAPPED_BITS + length : length;
-  const prefix = makePrefix(address, bits);
-  if (prefix.address.some((byte, index) => byte !== address[index])) {
+  if (hasBitsBeyond(address, bits)) {
     throw new VnicError('invalid_rule', `"${text}" has host bits set beyond its prefix length`, {
-      remedy: `Write ${formatPrefix(prefix)} for the network or ${formatPrefix(makePrefix(address, 128))} for the host.`,
+      remedy:
+        `Write ${formatPrefix(makePrefix(address, bits))} for the network ` +
+        `or ${formatPrefix(makePrefix(address, 128))} for the host.`,
     });
   }
-  return prefix;
+  return { address, bits };
+}
+
+/** One to three digits up to the end of the text; Infinity for anything else. */
+function parseLength(text: string, start: number): number {
+  if (start === text.length || text.length - start > 3) return Number.POSITIVE_INFINITY;
+  let length = 0;
+  for (let index = start; index < text.length; index++) {
+    const digit = text.charCodeAt(index) - 0x30;
+    if (!(digit >= 0 && digit <= 9)) return Number.POSITIVE_INFINITY;
+    length = length * 10 + digit;
+  }
+  return length;
+}
+
+function hasBitsBeyond(address: Uint8Array, bits: number): boolean {
+  const first = bits >> 3;
+  if (first < 16 && (address[first]! & (0xff >> (bits & 7))) !== 0) return true;
+  for (let index = first + 1; index < 16; index++) {
+    if (address[index] !== 0) return true;
+  }
+  return false;
 }
 
 /** The prefix of an address; bits beyond `bits` are cleared. */
@@ -87,8 +96,7 @@ export function formatPrefix(prefix: Prefix): string {
 
 /** Canonical text of a 16-byte address; v4-mapped addresses as IPv4 unless `family` says otherwise. */
 export function formatAddress(address: Uint8Array, family: 4 | 6 = isV4Mapped(address) ? 4 : 6): string {
-  if (family === 4) return address.subarray(12).join('.');
-  return new ipaddr.IPv6(Array.from(address)).toRFC5952String();
+  return family === 4 ? formatIpv4(address) : formatIpv6(address);
 }
 
 export function familyOf(prefix: Prefix): 4 | 6 {
@@ -97,11 +105,11 @@ export function familyOf(prefix: Prefix): 4 | 6 {
 
 /** True for an IPv6 prefix so short that every v4-mapped address is inside it, such as ::/0. */
 export function coversAllIpv4(prefix: Prefix): boolean {
-  return prefix.bits < V4_MAPPED_BITS && contains(prefix, makePrefix(mapIpv4([0, 0, 0, 0]), V4_MAPPED_BITS));
+  return prefix.bits < V4_MAPPED_BITS && contains(prefix, allIpv4);
 }
 
 export function contains(outer: Prefix, inner: Prefix): boolean {
-  return inner.bits >= outer.bits && samePrefix(outer, makePrefix(inner.address, outer.bits));
+  return inner.bits >= outer.bits && sameBits(outer.address, inner.address, outer.bits);
 }
 
 /** Two prefixes overlap exactly if one contains the other. */
@@ -110,14 +118,23 @@ export function overlaps(a: Prefix, b: Prefix): boolean {
 }
 
 export function samePrefix(a: Prefix, b: Prefix): boolean {
-  return a.bits === b.bits && a.address.every((byte, index) => byte === b.address[index]);
+  return a.bits === b.bits && sameBits(a.address, b.address, 128);
 }
 
-function mapIpv4(octets: readonly number[]): Uint8Array {
+/** Whether the first `bits` bits of two addresses are the same. */
+function sameBits(a: Uint8Array, b: Uint8Array, bits: number): boolean {
+  const whole = bits >> 3;
+  for (let index = 0; index < whole; index++) {
+    if (a[index] !== b[index]) return false;
+  }
+  return whole === 16 || ((a[whole]! ^ b[whole]!) & (0xff00 >> (bits & 7)) & 0xff) === 0;
+}
+
+/** ::ffff:0.0.0.0 */
+function v4Mapped(): Uint8Array {
   const address = new Uint8Array(16);
   address[10] = 0xff;
   address[11] = 0xff;
-  address.set(octets, 12);
   return address;
 }
 

@@ -66,9 +66,10 @@ export class ProblemList {
     for (const issue of result.error.issues) {
       const where = [...path, ...issue.path];
       if (issue.code === 'unrecognized_keys') {
-        for (const key of issue.keys) {
-          this.add([...where, key], `unknown field ${JSON.stringify(key)}`, `The fields here are: ${issue.message}.`);
-        }
+        // Without a text of its own the issue names every key that is wrong, in the remedy of each of them.
+        const isOwnText = !issue.message.startsWith('Unrecognized key');
+        const remedy = isOwnText ? `The fields here are: ${issue.message}.` : 'Leave it out.';
+        for (const key of issue.keys) this.add([...where, key], `unknown field ${JSON.stringify(key)}`, remedy);
         continue;
       }
       const value = valueAt(input, issue.path);

@@ -32,6 +32,13 @@ export const PROTO_ICMPV6 = 58;
 /** TCP, UDP, DCCP, SCTP and UDP-Lite: the protocols whose ports the dataplane reads. */
 const withPorts: ReadonlySet<number> = new Set([6, 17, 33, 132, 136]);
 
+/** What stands between the IPv6 header and the protocol that counts (IANA "IPv6 Extension Header Types"; bpf/parse.h). */
+const extensionHeaders: ReadonlySet<number> = new Set([0, 43, 44, 51, 60, 135, 139, 140]);
+
+export function isExtensionHeader(proto: number): boolean {
+  return extensionHeaders.has(proto);
+}
+
 export function hasPorts(proto: number): boolean {
   return withPorts.has(proto);
 }

@@ -4,7 +4,8 @@
  * it polices instead, at the same rate and burst.
  */
 import type { Rule } from './model.ts';
-import type { RuleWarning } from './validate.ts';
+import { namedRules } from './shapes.ts';
+import type { RuleWarning } from './warnings.ts';
 
 export function needsShaping(rules: readonly Rule[]): boolean {
   return rules.some((rule) => rule.limit?.mode === 'shape');
@@ -21,7 +22,7 @@ export function shapingWarnings(rules: readonly Rule[], device: string): RuleWar
   const ruleIds = rules.filter((rule) => rule.limit?.mode === 'shape').map((rule) => rule.id);
   if (ruleIds.length === 0) return [];
   const message =
-    `${device} has no fq queueing discipline, so packets over the limit of rule ${ruleIds.join(', ')} are dropped, not delayed ` +
+    `${device} has no fq queueing discipline, so packets over the limit of ${namedRules(ruleIds)} are dropped, not delayed ` +
     `(tc qdisc replace dev ${device} root fq, then apply the rules again)`;
   return [{ code: 'policed_not_shaped', ruleIds, message }];
 }

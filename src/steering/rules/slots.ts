@@ -16,30 +16,43 @@ export function assignSlots(
   rules: readonly Pick<Rule, 'id'>[],
   capacity: number,
 ): Map<number, number> {
+  const known = Int32Array.from(rules, ({ id }) => previous.get(id) ?? -1);
+  const slots = chooseSlots(known, previous.values(), capacity);
+  return new Map(rules.map(({ id }, position) => [id, slots[position]!]));
+}
+
+/**
+ * As assignSlots, by position: `known` has the slot of each rule, -1 for a new one, and `inUse` the slots of all rules
+ * before.
+ */
+export function chooseSlots(known: Int32Array, inUse: Iterable<number>, capacity: number): Uint32Array<ArrayBuffer> {
   // The last value of the slot field means "no rule".
   const usable = Math.min(capacity, VnicNone.noRule);
-  if (rules.length > usable) {
-    throw new VnicError('capacity_exceeded', `${rules.length} rules, but the dataplane holds ${usable}`, {
+  if (known.length > usable) {
+    throw new VnicError('capacity_exceeded', `${known.length} rules, but the dataplane holds ${usable}`, {
       remedy: 'Remove rules, or attach with a larger rule capacity.',
-      details: { rules: rules.length, capacity: usable },
+      details: { rules: known.length, capacity: usable },
     });
   }
-  const taken = new Set<number>();
-  const slots = new Map<number, number>();
-  for (const { id } of rules) {
-    const slot = previous.get(id);
-    if (slot === undefined || slot >= usable) continue;
-    slots.set(id, slot);
-    taken.add(slot);
+  const taken = new Uint8Array(usable);
+  for (const slot of known) if (slot >= 0 && slot < usable) taken[slot] = 1;
+  const left: number[] = [];
+  for (const slot of inUse) {
+    if (slot >= usable || taken[slot] === 1) continue;
+    taken[slot] = 1;
+    left.push(slot);
   }
-  const left = [...previous.values()].filter((slot) => slot < usable && !taken.has(slot)).sort((a, b) => a - b);
-  for (const slot of left) taken.add(slot);
+  left.sort((a, b) => a - b);
+  const slots = new Uint32Array(known.length);
   let next = 0;
   let nextLeft = 0;
-  for (const { id } of rules) {
-    if (slots.has(id)) continue;
-    while (taken.has(next)) next++;
-    slots.set(id, next < usable ? next++ : left[nextLeft++]!);
+  for (const [position, slot] of known.entries()) {
+    if (slot >= 0 && slot < usable) {
+      slots[position] = slot;
+      continue;
+    }
+    while (next < usable && taken[next] === 1) next++;
+    slots[position] = next < usable ? next++ : left[nextLeft++]!;
   }
   return slots;
 }

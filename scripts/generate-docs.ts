@@ -3,11 +3,32 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { openApiDocument } from '../src/api/openapi.ts';
 import { errorTable } from '../src/errors.ts';
+import { daemonMetrics, deviceMetrics } from '../src/telemetry/metrics/catalogue.ts';
+import { labelMeanings } from '../src/telemetry/metrics/metric.ts';
+import { defaultMetricSettings } from '../src/telemetry/metrics/sample.ts';
+import { dropReasonNames, unparsedReasonNames } from '../src/telemetry/metrics/series.ts';
 import { errorsPage } from './docs/errors-page.ts';
+import { metricsPage } from './docs/metrics-page.ts';
+import { restPage } from './docs/rest-page.ts';
 
 const root = path.join(import.meta.dirname, '..');
-const generated: Readonly<Record<string, string>> = { 'docs/errors.md': errorsPage(errorTable) };
+const { version: packageVersion } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as {
+  version: string;
+};
+const generated: Readonly<Record<string, string>> = {
+  'docs/errors.md': errorsPage(errorTable),
+  'docs/rest.md': restPage(openApiDocument(packageVersion)),
+  'docs/metrics.md': metricsPage({
+    device: deviceMetrics,
+    daemon: daemonMetrics,
+    labels: labelMeanings,
+    unparsedReasons: unparsedReasonNames,
+    dropReasons: dropReasonNames,
+    settings: defaultMetricSettings,
+  }),
+};
 
 const { values } = parseArgs({ options: { check: { type: 'boolean', default: false } } });
 for (const [page, text] of Object.entries(generated)) {

@@ -16,6 +16,16 @@ export const errorTable = {
     httpStatus: 500,
     meaning: 'A state file cannot be read; it was set aside, never deleted.',
   },
+  not_ready: {
+    exitCode: 1,
+    httpStatus: 503,
+    meaning: 'The daemon is starting or stopping; try again in a moment.',
+  },
+  daemon_unreachable: {
+    exitCode: 1,
+    httpStatus: 502,
+    meaning: 'The daemon does not answer on its socket, or ended during the request.',
+  },
   usage: { exitCode: 2, httpStatus: 400, meaning: 'The command line or the request is wrong.' },
   invalid_rule: { exitCode: 2, httpStatus: 422, meaning: 'A rule is not valid; the field is named.' },
   invalid_config: { exitCode: 2, httpStatus: 422, meaning: 'The configuration is not valid; the path in it is named.' },
@@ -34,7 +44,20 @@ export const errorTable = {
   capacity_exceeded: { exitCode: 3, httpStatus: 422, meaning: 'More than a table of the dataplane holds.' },
   abi_mismatch: { exitCode: 3, httpStatus: 409, meaning: 'Pinned state has another layout than this version writes.' },
   not_found: { exitCode: 4, httpStatus: 404, meaning: 'The named device, rule or AZ does not exist.' },
-  not_permitted: { exitCode: 5, httpStatus: 403, meaning: 'A capability is missing; it is named.' },
+  no_route: { exitCode: 2, httpStatus: 404, meaning: 'The API has no such path.' },
+  method_not_allowed: { exitCode: 2, httpStatus: 405, meaning: 'The path exists, but not with this method.' },
+  not_acceptable: { exitCode: 2, httpStatus: 406, meaning: 'None of the media types asked for can be given.' },
+  request_timeout: { exitCode: 1, httpStatus: 408, meaning: 'The request did not arrive in time.' },
+  too_large: { exitCode: 2, httpStatus: 413, meaning: 'The request is larger than the daemon accepts.' },
+  unsupported_media_type: { exitCode: 2, httpStatus: 415, meaning: 'The body is of a media type that is not read.' },
+  too_many_requests: { exitCode: 1, httpStatus: 429, meaning: 'A limit of rate or of open requests is reached.' },
+  unauthorized: { exitCode: 5, httpStatus: 401, meaning: 'A bearer token is needed, or the one given is not known.' },
+  not_permitted: { exitCode: 5, httpStatus: 403, meaning: 'A capability or a right is missing; it is named.' },
+  precondition_failed: {
+    exitCode: 6,
+    httpStatus: 412,
+    meaning: 'What was to be changed is no longer as If-Match or If-None-Match says.',
+  },
   conflict: { exitCode: 6, httpStatus: 409, meaning: 'Something else holds or already is what was asked for.' },
 } as const;
 

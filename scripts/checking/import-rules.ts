@@ -2,7 +2,7 @@
 /**
  * The module map as a table, and the rules that keep it true. Pure: paths and texts in, violations out.
  *
- *     cli -> app -> steering, telemetry, tune, captures, config -> maps -> loader -> loader/ffi
+ *     cli -> daemon -> api -> app -> steering, telemetry, tune, captures, config -> maps -> loader -> loader/ffi
  *
  * A module may import itself and what its row names. `layouts` is the part of src/maps that knows bytes and no kernel
  * (BTF, codecs, generated types); the loader passes kernel structs and compares layouts, so it may import that part.
@@ -30,7 +30,9 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   captures: LOW,
   config: ['steering', ...LOW],
   app: ['steering', 'telemetry', 'tune', 'captures', 'config', 'loader/ffi', ...LOW],
-  cli: ['app', 'steering', 'telemetry', 'tune', 'captures', 'config', ...LOW],
+  api: ['app', 'steering', 'telemetry', 'tune', 'captures', 'config', 'loader/ffi', ...LOW],
+  daemon: ['api', 'app', 'steering', 'telemetry', 'tune', 'config', 'loader/ffi', ...LOW],
+  cli: ['daemon', 'api', 'app', 'steering', 'telemetry', 'tune', 'captures', 'config', ...LOW],
 };
 
 /** Path prefixes below src/, longest first where they nest. */

@@ -15,15 +15,12 @@ import type { PinFolder } from '../loader/pins.ts';
 import { Dataplane } from './dataplane.ts';
 import type { DeviceModel } from './device-model.ts';
 import { canShape } from './machine.ts';
-import type { DeviceRecord, EgressHook, RecordStore } from './record.ts';
+import type { DataplaneSettings, EgressHook, RecordDraft, RecordStore } from './record.ts';
 import { type PreparedRules, RuleStore } from './rule-store.ts';
 import { TableStore } from './table-store.ts';
 
 export const LINK_XDP = 'link_xdp';
 export const LINK_EGRESS = 'link_egress';
-
-/** Packets timed: one in 2^6. */
-const LATENCY_SAMPLE_SHIFT = 6;
 
 export type AttachAction =
   | { kind: 'load'; queues: number; maxFlows: number; maxRules: number }
@@ -60,7 +57,7 @@ export function describeAction(action: AttachAction): string {
 }
 
 export interface AttachInput {
-  record: DeviceRecord;
+  record: RecordDraft;
   model: DeviceModel;
   ifindex: number;
 }
@@ -92,7 +89,7 @@ interface Work {
   dataplane?: Dataplane;
   rules?: PreparedRules;
   table?: number;
-  record: DeviceRecord;
+  record: RecordDraft;
 }
 
 /**
@@ -148,7 +145,6 @@ function perform(action: AttachAction, input: AttachInput, work: Work, ports: At
         maxRules: settings.maxRules,
         hashSeed: settings.hashSeed,
         deliverMetadata: settings.deliverMetadata,
-        latencySampleShift: LATENCY_SAMPLE_SHIFT,
         replay: false,
       });
       work.dataplane = dataplane;
@@ -156,12 +152,7 @@ function perform(action: AttachAction, input: AttachInput, work: Work, ports: At
       return;
     }
     case 'fill-cpumap': {
-      const dataplane = loaded(work);
-      for (const cpu of action.cpus) {
-        dataplane.cpus.set(cpu, { qsize: action.packets, progFd: dataplane.program('vnic_cpu') });
-      }
-      raiseCpumapThreads(dataplane.cpus.map.id);
-      dataplane.setQueueCpus(settings.queueCpus);
+      fillCpumap(loaded(work), settings);
       return;
     }
     case 'load-rules': {
@@ -217,6 +208,16 @@ function perform(action: AttachAction, input: AttachInput, work: Work, ports: At
       records.promote(device);
       return;
   }
+}
+
+/** Makes the CPUMAP entries that are not there: one that is would lose its ring if it were written again. */
+export function fillCpumap(dataplane: Dataplane, { queueCpus, cpuQueueSize }: DataplaneSettings): void {
+  for (const cpu of new Set(queueCpus)) {
+    if (dataplane.cpus.get(cpu) !== undefined) continue;
+    dataplane.cpus.set(cpu, { qsize: cpuQueueSize, progFd: dataplane.program('vnic_cpu') });
+  }
+  raiseCpumapThreads(dataplane.cpus.map.id);
+  dataplane.setQueueCpus(queueCpus);
 }
 
 /** A link without a pin would end with this process. */

@@ -10,20 +10,28 @@ import { VnicLimits, VnicRuleAction, VnicRuleState } from '../maps/generated/abi
 import type { AzConfig } from '../steering/azs.ts';
 import { effectiveQueues, failAz, recoverAz, type StateChange, type SteeringState } from '../steering/plan-az.ts';
 import { plan } from '../steering/planner.ts';
+import { compareRules, reuseRules } from '../steering/rules/changes.ts';
 import type { Rule } from '../steering/rules/model.ts';
 import { shapingWarnings } from '../steering/rules/shaping.ts';
-import { type RuleWarning, validateRules } from '../steering/rules/validate.ts';
-import {
-  type DataplaneCounters,
-  type LatencySummary,
-  type QueueCounters,
-  readCounters,
-  readLatency,
-  readQueueCounters,
-} from '../telemetry/counters.ts';
-import { LINK_EGRESS, LINK_XDP } from './attach.ts';
+import { planRules, type RulePlan } from '../steering/rules/validate.ts';
+import { queuesOf } from '../steering/table.ts';
+import { type QueueCounters, readCounters, readLatency, readQueueCounters } from '../telemetry/counters.ts';
+import type { DeviceSample } from '../telemetry/metrics/sample.ts';
+import { fillCpumap, LINK_XDP } from './attach.ts';
 import type { Dataplane } from './dataplane.ts';
+import { DeviceMetrics } from './device-metrics.ts';
 import { DeviceModel } from './device-model.ts';
+import {
+  type AzChange,
+  type AzStatus,
+  azStatuses,
+  type DeviceStatus,
+  type RuleCounters,
+  type RuleSetChange,
+  type SteeringRow,
+  steeringRows,
+} from './device-status.ts';
+import { type Drift, type DriftParts, findDrift, isInterrupted, repairsFor } from './drift.ts';
 import { type Explanation, explainFrame } from './explain.ts';
 import { type FlowNames, type FlowOrder, type FlowStatus, flowStatus } from './flows.ts';
 import { canShape } from './machine.ts';
@@ -40,56 +48,15 @@ export interface AttachedParts {
   pins: PinFolder;
 }
 
-export interface RuleCounters {
-  packets: number;
-  bytes: number;
-  droppedPackets: number;
-  droppedBytes: number;
-}
-
-export interface AzStatus {
-  name: string;
-  state: 'up' | 'failed';
-  cause: string | null;
-  since: string | null;
-  weight: number;
-  queues: readonly number[];
-  config: AzConfig;
-}
-
-export interface AzChange {
-  az: string;
-  plan: StateChange['plan'];
-  commitNs: number | null;
-}
-
-export interface Drift {
-  what: string;
-  spec: string;
-  kernel: string;
-}
-
-export interface DeviceStatus {
-  device: string;
-  mode: 'native' | 'generic';
-  egress: string;
-  queues: number;
-  ifindex: number;
-  activeTable: number | null;
-  ruleGeneration: number;
-  rules: number;
-  azs: AzStatus[];
-  counters: DataplaneCounters;
-  latency: LatencySummary;
-  drift: Drift[];
-}
-
 export class AttachedDevice implements Disposable, FlowNames {
   readonly dataplane: Dataplane;
   readonly tables: TableStore;
   readonly rules: RuleStore;
   readonly #records: RecordStore;
   readonly #pins: PinFolder;
+  #metrics: DeviceMetrics | undefined;
+  /** Of the rules that are in effect; made with the first change. */
+  #plan: RulePlan | undefined;
   #record: DeviceRecord;
   #config: DeviceConfig;
   #model: DeviceModel;
@@ -139,32 +106,79 @@ export class AttachedDevice implements Disposable, FlowNames {
       counters: readCounters(this.dataplane),
       latency: readLatency(this.dataplane),
       drift: this.drift(),
+      damagedFiles: this.#records.damaged(this.#record.device),
     };
+  }
+
+  /** Made on first use: a command that is soon over has no use for it. */
+  get metrics(): DeviceMetrics {
+    this.#metrics ??= new DeviceMetrics(this.dataplane);
+    return this.#metrics;
+  }
+
+  sample(): DeviceSample {
+    return this.metrics.sample(this.#record, this.azs());
   }
 
   /** Where the kernel differs from what was asked for. */
   drift(): Drift[] {
-    const drift: Drift[] = [];
-    const add = (what: string, spec: unknown, kernel: unknown): void => {
-      drift.push({ what, spec: String(spec), kernel: String(kernel) });
+    return findDrift(this.#driftParts());
+  }
+
+  #driftParts(): DriftParts {
+    return {
+      dataplane: this.dataplane,
+      rules: this.rules,
+      tables: this.tables,
+      pins: this.#pins,
+      record: this.#record,
+      ruleCount: this.#config.rules.length,
+      usableQueues: this.#expectedMask(),
     };
-    if (this.rules.generation() !== this.#record.ruleGeneration) {
-      add('rule generation', this.#record.ruleGeneration, this.rules.generation());
-    }
-    using link = this.#pins.open(LINK_XDP);
-    if (linkInfo(this.dataplane.native, link).ifindex === 0) add('XDP link', 'attached', 'its device is gone');
-    if (this.#record.settings.egress === 'tcx' && !this.#pins.exists(LINK_EGRESS)) add('egress link', 'tcx', 'missing');
-    const wanted = this.#steering().current.usableQueues;
-    const active = this.tables.active();
-    const expected = this.#expectedMask();
-    if (active !== null && wanted !== expected) {
-      add('usable queues', `0x${expected.toString(16)}`, `0x${wanted.toString(16)}`);
-    }
-    return drift;
+  }
+
+  /**
+   * Does what a process that was killed had recorded, and so may have acknowledged, but not switched to; gives what was
+   * done.
+   */
+  finishInterrupted(): string[] {
+    const parts = this.#driftParts();
+    const generation = this.#record.tableGeneration ?? null;
+    const tableWaits = generation !== null && this.tables.isPrepared(generation);
+    const actions = isInterrupted(parts) ? this.mend([{ what: 'rules', spec: '', kernel: '' }], true) : [];
+    if (!tableWaits) return actions;
+    this.tables.activate(generation);
+    return [...actions, 'switch to the steering table that was prepared'];
+  }
+
+  #failedNames(): string[] {
+    return this.#record.failedAzs.map((az) => az.name);
   }
 
   #expectedMask(): bigint {
-    return this.#model.homeState(this.#record.failedAzs.map((az) => az.name)).current.usableQueues;
+    return this.#model.homeState(this.#failedNames()).current.usableQueues;
+  }
+
+  /**
+   * Brings rules, table and CPUMAP to what is recorded; gives what was done. Links are the controller's: mending them
+   * takes the device.
+   */
+  mend(drift: readonly Drift[], perform: boolean): string[] {
+    const repairs = repairsFor(drift, this.#config.rules.length, {
+      cpumap: () => fillCpumap(this.dataplane, this.#record.settings),
+      rules: () => {
+        // What the live set holds is what is in doubt.
+        this.rules.forget();
+        this.#commitConfig(this.#config, this.#planRules(this.#config.rules));
+      },
+      table: () => {
+        const generation = this.tables.prepare(this.#model.homeState(this.#failedNames()).current);
+        this.#save({ tableGeneration: generation });
+        this.tables.activate(generation);
+      },
+    });
+    if (perform) for (const repair of repairs) repair.perform();
+    return repairs.map(({ text }) => text);
   }
 
   queues(): (QueueCounters & { az: string | null; cpu: number | null; usable: boolean })[] {
@@ -189,75 +203,100 @@ export class AttachedDevice implements Disposable, FlowNames {
     return explainFrame(this.dataplane, frame, direction, this);
   }
 
-  // --- rules ---------------------------------------------------------------
-
-  ruleCounters(): Map<number, RuleCounters> {
-    const counters = new Map<number, RuleCounters>();
-    for (const [id, slot] of this.rules.slots()) {
-      const field = (name: 'packets' | 'bytes' | 'droppedPackets' | 'droppedBytes'): number =>
-        Number(this.dataplane.ruleStates.u64(slot, VnicRuleState.offsets[name]));
-      counters.set(id, {
-        packets: field('packets'),
-        bytes: field('bytes'),
-        droppedPackets: field('droppedPackets'),
-        droppedBytes: field('droppedBytes'),
-      });
-    }
-    return counters;
+  /** Remembers whose programs run. */
+  noteUpgrade(objectSha256: string): void {
+    this.#save({ objectSha256 });
   }
 
-  /** What replaceRules would complain of. Throws as it does; nothing is changed. */
-  checkRules(rules: readonly Rule[]): RuleWarning[] {
-    const warnings = validateRules(rules, { queues: this.#record.settings.queues, maxRules: this.dataplane.maxRules });
-    return this.#canShape(rules) ? warnings : [...warnings, ...shapingWarnings(rules, this.#record.device.name)];
+  // --- rules ---------------------------------------------------------------
+
+  /** Names the rule set as it is: a change of it changes the tag. */
+  get rulesTag(): string {
+    const { settings, rulesRevision } = this.#record;
+    return `${settings.hashSeed.toString(36)}-${rulesRevision.toString(36)}`;
+  }
+
+  /** Zero for a rule that the live set does not have. */
+  countersOf(id: number): RuleCounters {
+    const slot = this.rules.slotOf(id);
+    const field = (name: keyof RuleCounters): number =>
+      slot === undefined ? 0 : Number(this.dataplane.ruleStates.u64(slot, VnicRuleState.offsets[name]));
+    return {
+      packets: field('packets'),
+      bytes: field('bytes'),
+      droppedPackets: field('droppedPackets'),
+      droppedBytes: field('droppedBytes'),
+    };
+  }
+
+  /**
+   * Replaces the whole set: validated, loaded beside the live one, recorded, switched by one store. A set that is the
+   * same as the one that is there is only checked, and so is any with `dryRun`.
+   */
+  changeRules(rules: readonly Rule[], { dryRun }: { dryRun: boolean }): RuleSetChange {
+    const before = this.#config.rules;
+    const after = reuseRules(before, rules);
+    const plan = this.#planRules(after);
+    const changes = compareRules(before, after);
+    const isSame = changes.added.length + changes.changed.length + changes.removed.length === 0;
+    const canShape = this.#canShape(after);
+    const shaping = canShape ? [] : shapingWarnings(after, this.#record.device.name);
+    if (!dryRun && !isSame) this.#commitConfig({ ...this.#config, rules: after }, plan, { canShape });
+    return { ...changes, warnings: [...plan.warnings, ...shaping] };
+  }
+
+  /** Throws invalid_rule, capacity_exceeded, too_many_shapes. */
+  #planRules(rules: readonly Rule[]): RulePlan {
+    const options = { queues: this.#record.settings.queues, maxRules: this.dataplane.maxRules };
+    return planRules(rules, options, this.#plan);
   }
 
   #canShape(rules: readonly Rule[]): boolean {
     return canShape(this.dataplane.native, this.#record.device, rules);
   }
 
-  /** Replaces the whole set: validated, loaded beside the live one, recorded, switched by one store. */
-  replaceRules(rules: readonly Rule[]): RuleWarning[] {
-    const warnings = this.checkRules(rules);
-    this.#commitConfig({ ...this.#config, rules });
-    return warnings;
-  }
-
   /** Rules and AZ prefixes are one set: both change with one store. */
-  #commitConfig(config: DeviceConfig, failedAzs = this.#record.failedAzs): void {
-    const prepared = this.rules.prepare(config.rules, config.azs, this.#canShape(config.rules));
-    this.#save({ spec: formatDevice(config), ruleGeneration: prepared.generation, failedAzs });
+  #commitConfig(
+    config: DeviceConfig,
+    plan: RulePlan,
+    { canShape = this.#canShape(config.rules), ...also }: Partial<DeviceRecord> & { canShape?: boolean } = {},
+  ): void {
+    const prepared = this.rules.prepare(plan, config.azs, canShape);
+    const spec = formatDevice(config, { device: this.#config, user: this.#record.spec });
+    this.#save({ spec, ruleGeneration: prepared.generation, ...also });
     this.rules.activate(prepared);
+    this.#plan = plan;
     this.#config = config;
     this.#model = DeviceModel.of(config, this.#record.settings.queueCpus);
   }
 
   #save(change: Partial<DeviceRecord>): void {
-    const record = { ...this.#record, ...change };
-    this.#records.write(record);
-    this.#record = record;
+    this.#record = this.#records.write({ ...this.#record, ...change });
   }
 
   // --- AZs -----------------------------------------------------------------
 
   azs(): AzStatus[] {
-    return this.#config.azs.map((config) => {
-      const failed = this.#record.failedAzs.find((az) => az.name === config.name);
-      return {
-        name: config.name,
-        state: failed === undefined ? 'up' : 'failed',
-        cause: failed?.cause ?? null,
-        since: failed?.since ?? null,
-        weight: config.weight,
-        queues: config.queues,
-        config,
-      };
-    });
+    return azStatuses(this.#config.azs, this.#record.failedAzs);
+  }
+
+  /** Throws `not_found`. */
+  azNamed(name: string): AzStatus {
+    return this.azs()[this.#azIndex(name) - 1]!;
+  }
+
+  /** The table that packets meet, row by row. */
+  steeringTable(): { generation: number | null; usableQueues: number[]; rows: SteeringRow[] } {
+    const generation = this.tables.active();
+    if (generation === null) return { generation, usableQueues: [], rows: [] };
+    const { rows, usableQueues } = this.tables.read(generation);
+    const azNames = [null, ...this.#config.azs.map(({ name }) => name)];
+    return { generation, usableQueues: queuesOf(usableQueues), rows: steeringRows(rows, azNames) };
   }
 
   /** Home by the configuration, current as the kernel has it. */
   #steering(): SteeringState {
-    const state = this.#model.homeState(this.#record.failedAzs.map((az) => az.name));
+    const state = this.#model.homeState(this.#failedNames());
     const active = this.tables.active();
     return active === null ? state : { ...state, current: this.tables.read(active) };
   }
@@ -275,17 +314,21 @@ export class AttachedDevice implements Disposable, FlowNames {
   failAz(name: string, force = false, now = new Date()): AzChange {
     const change = failAz(this.#steering(), this.#azIndex(name), { force });
     const failedAzs = [...this.#record.failedAzs, { name, cause: 'manual' as const, since: now.toISOString() }];
-    return this.#applyAzChange(name, change, failedAzs);
+    const result = this.#applyAzChange(name, change, failedAzs);
+    this.metrics.countFailover(result);
+    return result;
   }
 
   recoverAz(name: string): AzChange {
     const change = recoverAz(this.#steering(), this.#azIndex(name));
-    return this.#applyAzChange(name, change, this.#failedWithout(name));
+    const result = this.#applyAzChange(name, change, this.#failedWithout(name));
+    this.metrics.countPlanned(result);
+    return result;
   }
 
   #applyAzChange(az: string, change: StateChange, failedAzs: DeviceRecord['failedAzs']): AzChange {
     const generation = this.tables.prepare(change.state.current);
-    this.#save({ failedAzs });
+    this.#save({ failedAzs, tableGeneration: generation });
     const { commitNs } = this.tables.activate(generation);
     return { az, plan: change.plan, commitNs: Number(commitNs) };
   }
@@ -298,6 +341,20 @@ export class AttachedDevice implements Disposable, FlowNames {
   /** What setAz would move. Nothing is changed. */
   planSet(az: AzConfig): StateChange['plan'] {
     return this.#planAzs(this.#withAz(az), this.#record.failedAzs).plan;
+  }
+
+  /** Replaces all AZs; those that keep their name stay failed if they were. */
+  replaceAzs(azs: readonly AzConfig[]): AzChange {
+    return this.#changeAzs('*', azs, this.#failedAmong(azs));
+  }
+
+  /** What replaceAzs would move. Nothing is changed. */
+  planReplacement(azs: readonly AzConfig[]): StateChange['plan'] {
+    return this.#planAzs(azs, this.#failedAmong(azs)).plan;
+  }
+
+  #failedAmong(azs: readonly AzConfig[]): DeviceRecord['failedAzs'] {
+    return this.#record.failedAzs.filter((failed) => azs.some(({ name }) => name === failed.name));
   }
 
   deleteAz(name: string): AzChange {
@@ -330,15 +387,42 @@ export class AttachedDevice implements Disposable, FlowNames {
     const model = DeviceModel.of(config, this.#record.settings.queueCpus);
     const next = model.homeState(failedAzs.map((az) => az.name));
     const { current } = this.#steering();
-    return { config, plan: plan({ ...next, queues: effectiveQueues(next), current }) };
+    return { plan: plan({ ...next, queues: effectiveQueues(next), current }) };
   }
 
   #changeAzs(name: string, azs: readonly AzConfig[], failedAzs: DeviceRecord['failedAzs']): AzChange {
-    const { config, plan: result } = this.#planAzs(azs, failedAzs);
-    const generation = this.tables.prepare(result.table);
-    this.#commitConfig(config, failedAzs);
-    const { commitNs } = this.tables.activate(generation);
-    return { az: name, plan: result, commitNs: Number(commitNs) };
+    return this.#changeSpec(name, { ...this.#config, azs }, { failedAzs });
+  }
+
+  /** AZs and rules together: the table and the rule set that belong to them are prepared first, then recorded. */
+  #changeSpec(
+    name: string,
+    spec: DeviceConfig,
+    also: Partial<DeviceRecord> & Pick<DeviceRecord, 'failedAzs'>,
+  ): AzChange {
+    const { plan: result } = this.#planAzs(spec.azs, also.failedAzs);
+    const tableGeneration = this.tables.prepare(result.table);
+    this.#commitConfig(spec, this.#planRules(spec.rules), { ...also, tableGeneration });
+    const { commitNs } = this.tables.activate(tableGeneration);
+    const change = { az: name, plan: result, commitNs: Number(commitNs) };
+    this.metrics.countPlanned(change);
+    return change;
+  }
+
+  /**
+   * Takes over AZs and rules of the configuration file's section, unless it says what it said when it was last applied.
+   * Throws `conflict` where it asks for what only a new attach can give.
+   */
+  applyConfig(section: DeviceConfig, configSha256: string): boolean {
+    if (this.#record.configSha256 === configSha256) return false;
+    const { settings, device } = this.#record;
+    if (section.numQueues !== undefined && section.numQueues !== settings.queues) {
+      const message = `${deviceText(device)} has ${settings.queues} queues, not ${section.numQueues}.`;
+      throw new VnicError('conflict', message, { remedy: 'Detach it and attach it again to change num_queues.' });
+    }
+    const spec = { ...section, rules: reuseRules(this.#config.rules, section.rules) };
+    this.#changeSpec('*', spec, { failedAzs: this.#failedAmong(section.azs), configSha256 });
+    return true;
   }
 
   #azIndex(name: string): number {

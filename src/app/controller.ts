@@ -7,11 +7,10 @@ import { randomInt } from 'node:crypto';
 import { release } from 'node:os';
 import path from 'node:path';
 import { validateAzs } from '../config/azs.ts';
-import { type DeviceConfig, formatDevice, parseDevice } from '../config/device.ts';
+import { formatDevice, parseDevice } from '../config/device.ts';
 import { VnicError } from '../errors.ts';
-import { clsactEgressProgram, detachClsactEgress } from '../loader/clsact.ts';
+import { type Link, linksIn } from '../loader/device-watch.ts';
 import type { Native } from '../loader/ffi/index.ts';
-import { linkInfo } from '../loader/link.ts';
 import { FileLock } from '../loader/lock.ts';
 import { inNetns } from '../loader/netns.ts';
 import { type DeviceId, deviceText, PinFolder, pinnedDevices } from '../loader/pins.ts';
@@ -19,13 +18,26 @@ import { type DeviceFacts, diagnose, type Finding, gatherFacts, refuseIfBlocked 
 import { rxQueuesOf } from '../loader/preflight/rules/queues.ts';
 import { VnicLimits } from '../maps/generated/abi.ts';
 import { validateRules } from '../steering/rules/validate.ts';
-import { type AttachAction, LINK_EGRESS, LINK_XDP, performAttach, planAttach } from './attach.ts';
+import type { DeviceSample } from '../telemetry/metrics/sample.ts';
+import { LINK_XDP, performAttach, planAttach } from './attach.ts';
+import { type AttachRequest, type AttachResult, attachDefaults, requestOf } from './attach-request.ts';
 import { AttachedDevice } from './attached-device.ts';
 import { Dataplane } from './dataplane.ts';
 import { DeviceModel } from './device-model.ts';
+import type { Drift } from './drift.ts';
+import { Leftovers } from './leftovers.ts';
 import { deviceShape, onlineCpus } from './machine.ts';
-import { type DataplaneSettings, type DeviceRecord, type EgressHook, RECORD_VERSION, RecordStore } from './record.ts';
-import { TableStore } from './table-store.ts';
+import { OpenDevices } from './open-devices.ts';
+import {
+  type DamageReport,
+  type DataplaneSettings,
+  type DeviceRecord,
+  RECORD_VERSION,
+  type RecordDraft,
+  RecordStore,
+  recordConfig,
+} from './record.ts';
+import { objectSha256, type UpgradeReport, upgradeDataplane } from './upgrade.ts';
 
 export interface ControllerOptions {
   native: Native;
@@ -37,37 +49,11 @@ export interface ControllerOptions {
    */
   runFolder?: string;
   lockTimeoutMs?: number;
+  /** Holds devices open between operations: for a process that lives long and is alone on its state. */
+  keepOpen?: boolean;
+  /** Told of every state file that could not be read. */
+  onDamage?: (report: DamageReport) => void;
 }
-
-export interface AttachRequest {
-  /** Absent: what is recorded of the device (it was attached before a reboot), else nothing but defaults. */
-  config?: DeviceConfig;
-  /** Overrides the configuration's num_queues. */
-  queues?: number;
-  mode: 'native' | 'generic';
-  egress?: EgressHook;
-  maxFlows?: number;
-  maxRules?: number;
-  deliverMetadata?: boolean;
-  dryRun?: boolean;
-}
-
-export interface AttachResult {
-  device: string;
-  mode: 'native' | 'generic';
-  egress: EgressHook;
-  queues: number;
-  azs: number;
-  rules: number;
-  /** Where AZs and rules come from. */
-  source: 'config' | 'record' | 'defaults';
-  actions: AttachAction[];
-  /** What preflight found; none of them blocks. */
-  findings: Finding[];
-  performed: boolean;
-}
-
-export const attachDefaults = { maxFlows: 131_072, maxRules: 131_072, cpuQueueSize: 16_384 } as const;
 
 const LOCK_TIMEOUT_MS = 10_000;
 const RUN_FOLDER = '/run/vnic';
@@ -77,29 +63,41 @@ export class Controller {
   readonly records: RecordStore;
   readonly #lockFile: string;
   readonly #lockTimeoutMs: number;
+  readonly #leftovers: Leftovers;
+  readonly #open: OpenDevices | null;
+  #hasLock = false;
   /** Devices with leftovers that could not be cleared away, and why. */
   readonly #unsettled = new Map<string, unknown>();
 
   constructor(options: ControllerOptions) {
     this.native = options.native;
-    this.records = new RecordStore(options.stateFolder);
+    this.records = new RecordStore(options.stateFolder, options.onDamage);
+    this.#leftovers = new Leftovers(options.native, this.records);
+    this.#open = options.keepOpen === true ? new OpenDevices() : null;
     this.#lockFile = path.join(options.runFolder ?? RUN_FOLDER, 'vnicctl.lock');
     this.#lockTimeoutMs = options.lockTimeoutMs ?? LOCK_TIMEOUT_MS;
   }
 
   /** Holds the lock while `action` runs, after clearing away what a killed command left. */
   locked<T>(action: () => T): T {
+    if (this.#hasLock) return action();
     using _lock = FileLock.acquire(this.native, this.#lockFile, this.#lockTimeoutMs);
     this.#unsettled.clear();
     for (const device of pinnedDevices()) {
+      if (this.#open?.get(this.pins(device)) != null) continue;
       try {
-        this.#settle(device);
+        this.#leftovers.settle(device);
       } catch (error) {
         // One device that cannot be cleared up must not be in the way of the others.
         this.#unsettled.set(deviceText(device), error);
       }
     }
-    return action();
+    this.#hasLock = true;
+    try {
+      return action();
+    } finally {
+      this.#hasLock = false;
+    }
   }
 
   pins(device: DeviceId): PinFolder {
@@ -137,8 +135,8 @@ export class Controller {
           remedy: `See vnicctl status ${asArguments(device)}; to change how it is attached, detach first.`,
         });
       }
-      const earlier = request.config === undefined ? this.records.read(device) : null;
-      const given = request.config ?? parseDevice(device.name, earlier?.spec ?? {});
+      const earlier = request.config === undefined ? (request.earlier ?? this.records.read(device)) : null;
+      const given = request.config ?? (earlier === null ? parseDevice(device.name, {}) : recordConfig(earlier));
       const config = request.queues === undefined ? given : { ...given, numQueues: request.queues };
       const asked = config.numQueues;
       const facts = this.#facts(device);
@@ -177,7 +175,7 @@ export class Controller {
     request: AttachRequest,
     model: DeviceModel,
     from: Pick<DeviceRecord, 'mac' | 'failedAzs'>,
-  ): DeviceRecord {
+  ): RecordDraft {
     const queueCpus = model.topology.queues.map((queue) => queue.cpu);
     const settings: DataplaneSettings = {
       mode: request.mode,
@@ -198,6 +196,8 @@ export class Controller {
       spec: formatDevice(model.config),
       failedAzs: from.failedAzs,
       ruleGeneration: 0,
+      configSha256: request.configSha256 ?? request.earlier?.configSha256 ?? null,
+      objectSha256: objectSha256(),
       clsactMade: false,
     };
   }
@@ -206,11 +206,12 @@ export class Controller {
   detach(device: DeviceId, force = false): void {
     this.locked(() => {
       if (!this.isAttached(device)) throw notAttached(device);
+      this.#open?.drop(device);
       if (!force) {
         this.#requireSettled(device);
         using _dataplane = Dataplane.open(this.native, this.pins(device));
       }
-      this.#takeOff(device);
+      this.#leftovers.takeOff(device);
       this.records.remove(device);
     });
   }
@@ -219,73 +220,6 @@ export class Controller {
   describeDetach(device: DeviceId): string[] {
     if (!this.isAttached(device)) throw notAttached(device);
     return this.pins(device).names();
-  }
-
-  /** Links first: no packet meets a dataplane that is half gone. */
-  #takeOff(device: DeviceId): void {
-    const pins = this.pins(device);
-    const ifindex = this.#attachedIfindex(device);
-    pins.unpin(LINK_XDP);
-    pins.unpin(LINK_EGRESS);
-    if (ifindex !== null) this.#takeOffClsact(device, ifindex);
-    pins.remove();
-    this.records.dropStaged(device);
-  }
-
-  #takeOffClsact(device: DeviceId, ifindex: number): void {
-    const record = this.records.readStaged(device) ?? this.#readRecordQuietly(device);
-    if (record !== null && record.settings.egress !== 'clsact') return;
-    const clsactMade = record?.clsactMade ?? false;
-    ifThere(() =>
-      inNetns(this.native, device.netns, () => {
-        if (clsactMade || clsactEgressProgram(this.native, ifindex) !== null) {
-          detachClsactEgress(this.native, ifindex, clsactMade);
-        }
-      }),
-    );
-  }
-
-  /** By its link, or by its name for an attach that was killed before there was one. Null: the device is gone. */
-  #attachedIfindex(device: DeviceId): number | null {
-    const pins = this.pins(device);
-    if (pins.exists(LINK_XDP)) {
-      using link = pins.open(LINK_XDP);
-      const { ifindex } = linkInfo(this.native, link);
-      return ifindex === 0 ? null : ifindex;
-    }
-    return ifThere(() => inNetns(this.native, device.netns, () => deviceShape(device.name).ifindex));
-  }
-
-  #readRecordQuietly(device: DeviceId): DeviceRecord | null {
-    try {
-      return this.records.read(device);
-    } catch (error) {
-      if (error instanceof VnicError && error.code === 'state_damaged') return null;
-      throw error;
-    }
-  }
-
-  /**
-   * Finishes or clears away what a killed attach or detach left. Pins without a link or without an active table: it was
-   * not done. A staged record beside an active table: it was, but for the last rename.
-   */
-  #settle(device: DeviceId): void {
-    const pins = this.pins(device);
-    // A device that is gone took its attachment along; the record stays, for when it comes back.
-    if (pins.exists(LINK_XDP) && this.#attachedIfindex(device) !== null) {
-      try {
-        using dataplane = Dataplane.open(this.native, pins);
-        if (new TableStore(dataplane).active() !== null) {
-          this.records.promote(device);
-          return;
-        }
-      } catch (error) {
-        // Another version's pins are not ours to remove: detach --force does that when asked.
-        if (error instanceof VnicError && error.code === 'abi_mismatch') return;
-        if (!(error instanceof VnicError && error.code === 'not_found')) throw error;
-      }
-    }
-    this.#takeOff(device);
   }
 
   /** Throws what kept the device's leftovers from being cleared away. */
@@ -298,39 +232,172 @@ export class Controller {
     this.#requireSettled(device);
     if (!this.isAttached(device)) throw notAttached(device);
     const record = this.records.read(device);
-    if (record === null) {
-      throw new VnicError('state_damaged', `${deviceText(device)} is attached, but its record is missing.`, {
-        remedy: `Detach it with: vnicctl detach ${asArguments(device)} --force; then attach it again.`,
-      });
-    }
-    const config = parseDevice(device.name, record.spec);
+    if (record === null) throw this.#recordMissing(device);
+    const config = recordConfig(record);
     const dataplane = Dataplane.open(this.native, this.pins(device));
     const model = DeviceModel.of(config, record.settings.queueCpus);
     return new AttachedDevice({ dataplane, record, config, model, records: this.records, pins: this.pins(device) });
   }
 
-  /** Opens, runs, closes, under the lock. */
-  withDevice<T>(device: DeviceId, action: (device: AttachedDevice) => T): T {
-    return this.locked(() => {
-      using attached = this.open(device);
-      return action(attached);
+  #recordMissing(device: DeviceId): VnicError {
+    return new VnicError('state_damaged', `${deviceText(device)} is attached, but its record is missing.`, {
+      remedy: `Detach it with: vnicctl detach ${asArguments(device)} --force; then attach it again.`,
+      details: { keptAside: this.records.damaged(device) },
     });
   }
+
+  /** Runs `action` on the open device, under the lock. */
+  withDevice<T>(device: DeviceId, action: (device: AttachedDevice) => T): T {
+    return this.locked(() => {
+      if (this.#open === null) {
+        using attached = this.open(device);
+        return action(attached);
+      }
+      try {
+        return action(this.#openKept(this.#open, device));
+      } catch (error) {
+        // What is in memory may not be what is on disk and in the kernel.
+        if (!(error instanceof VnicError) || interrupting.has(error.code)) this.#open.drop(device);
+        throw error;
+      }
+    });
+  }
+
+  #openKept(open: OpenDevices, device: DeviceId): AttachedDevice {
+    const pins = this.pins(device);
+    const known = open.get(pins);
+    if (known !== null) return known;
+    const opened = this.open(device);
+    open.put(pins, opened);
+    return opened;
+  }
+
+  /** Attached and recorded devices, by name. */
+  summaries(): DeviceSummary[] {
+    return this.locked(() => this.#summaries());
+  }
+
+  #summaries(): DeviceSummary[] {
+    const recorded = new Map(this.records.devices().map((device) => [deviceText(device), device]));
+    const known = new Map([...this.devices().map((device) => [deviceText(device), device] as const), ...recorded]);
+    return [...known]
+      .map(([text, device]): DeviceSummary => {
+        const error = this.#unsettled.get(text);
+        if (error !== undefined) return { device, state: 'failed', error: asFailure(error) };
+        if (!this.isPresent(device)) return { device, state: 'gone', error: null };
+        if (!recorded.has(text)) return { device, state: 'failed', error: this.#recordMissing(device) };
+        return { device, state: 'attached', error: null };
+      })
+      .sort((a, b) => deviceText(a.device).localeCompare(deviceText(b.device)));
+  }
+
+  /** What the metrics say of every device that is there. One that cannot be read is left out: its status says why. */
+  samples(): DeviceSample[] {
+    return this.locked(() =>
+      this.devices().flatMap((device) => {
+        try {
+          return this.isPresent(device) ? [this.withDevice(device, (attached) => attached.sample())] : [];
+        } catch (error) {
+          if (error instanceof VnicError) return [];
+          throw error;
+        }
+      }),
+    );
+  }
+
+  /** Whether the device is attached and there. */
+  isPresent(device: DeviceId): boolean {
+    return this.isAttached(device) && this.#leftovers.attachedIfindex(device) !== null;
+  }
+
+  /** Whether the named device exists, attached or not. */
+  exists(device: DeviceId): boolean {
+    return this.links(device.netns).has(device.name);
+  }
+
+  /** Network devices of a namespace; none where the namespace is gone. */
+  links(netns: string | null): ReadonlyMap<string, Link> {
+    try {
+      return linksIn(this.native, netns);
+    } catch (error) {
+      if (error instanceof VnicError && error.code === 'not_found') return new Map();
+      throw error;
+    }
+  }
+
+  /** Brings the kernel to what is recorded, where it drifted. Throws `not_found` for a device without a record. */
+  mend(device: DeviceId, dryRun = false): { drift: Drift[]; actions: string[] } {
+    if (this.isPresent(device)) {
+      const { drift, actions } = this.withDevice(device, (attached) => {
+        const found = attached.drift();
+        return { drift: found, actions: attached.mend(found, !dryRun) };
+      });
+      const egress = drift.some(({ what }) => what === 'egress link');
+      if (!egress) return { drift, actions };
+      if (!dryRun) this.#attachAgain(device);
+      return { drift, actions: [...actions, 'attach the device again, with its egress program'] };
+    }
+    if (this.records.peek(device) === null) throw notAttached(device);
+    const drift: Drift[] = [{ what: 'XDP link', spec: 'attached', kernel: 'missing' }];
+    if (!dryRun) this.#attachAgain(device);
+    return { drift, actions: ['attach the device as it is recorded'] };
+  }
+
+  /** As it was attached before. Takes off what is left of that first. */
+  #attachAgain(device: DeviceId): void {
+    this.locked(() => {
+      const record = this.records.read(device);
+      if (record === null) throw notAttached(device);
+      if (this.isAttached(device)) {
+        this.#open?.drop(device);
+        this.#leftovers.takeOff(device);
+      }
+      this.attach(device, requestOf(record));
+    });
+  }
+
+  /** Brings the device to the programs of the object file that this version has, under traffic. */
+  upgrade(device: DeviceId): UpgradeReport {
+    return this.locked(() => {
+      const pins = this.pins(device);
+      const record = this.records.peek(device);
+      if (record === null || !this.isAttached(device)) throw notAttached(device);
+      this.#open?.drop(device);
+      const report = upgradeDataplane({ native: this.native, pins, settings: record.settings });
+      using attached = this.open(device);
+      attached.noteUpgrade(report.objectSha256);
+      return report;
+    });
+  }
+
+  /** Closes a device that is gone. Its record stays. */
+  forget(device: DeviceId): void {
+    this.#open?.drop(device);
+  }
+
+  /** Lets go of everything that is held open; what is attached stays. */
+  close(): void {
+    this.#open?.close();
+  }
+}
+
+export interface DeviceSummary {
+  device: DeviceId;
+  /** gone: recorded, and attached again when the device comes back. */
+  state: 'attached' | 'gone' | 'failed';
+  error: VnicError | null;
+}
+
+/** Errors after which memory, disk and kernel may differ. */
+const interrupting = new Set(['failed', 'kernel_refused', 'state_damaged']);
+
+function asFailure(error: unknown): VnicError {
+  return error instanceof VnicError ? error : new VnicError('failed', String(error), { cause: error });
 }
 
 /** A device as vnicctl's command line names it. */
 function asArguments({ name, netns }: DeviceId): string {
   return netns === null ? name : `${name} --netns ${netns}`;
-}
-
-/** Null where the device or its namespace is gone. */
-function ifThere<T>(action: () => T): T | null {
-  try {
-    return action();
-  } catch (error) {
-    if (error instanceof VnicError && error.code === 'not_found') return null;
-    throw error;
-  }
 }
 
 /** tcx came with Linux 6.6. @param kernelRelease as `uname -r` prints it */

@@ -4,10 +4,13 @@ import { existsSync, readFileSync } from 'node:fs';
 import { VnicError } from '../errors.ts';
 import { loadNative } from '../loader/ffi/index.ts';
 import { parseCapabilities } from '../loader/preflight/gather/host.ts';
-import { Controller } from './controller.ts';
+import { Controller, type ControllerOptions } from './controller.ts';
 import { objectPath } from './dataplane.ts';
 
 const STATE_FOLDER = '/var/lib/vnic';
+
+/** What a process that lives long asks for besides. */
+type LongLived = Pick<ControllerOptions, 'keepOpen' | 'onDamage'>;
 
 /** What loading, pinning and reading the dataplane takes (capabilities(7)). */
 const needed = { bpf: 'CAP_BPF', netAdmin: 'CAP_NET_ADMIN', perfmon: 'CAP_PERFMON' } as const;
@@ -30,16 +33,21 @@ export function requireObject(file = objectPath): void {
 }
 
 /** The controller over this machine. Throws `not_permitted`, `failed` (not built), and what loadNative throws. */
-export function openController(environment: NodeJS.ProcessEnv = process.env): Controller {
+export function openController(environment: NodeJS.ProcessEnv = process.env, options: LongLived = {}): Controller {
   requireCapabilities();
   requireObject();
-  return looseController(environment);
+  return looseController(environment, options);
+}
+
+/** Where records and the daemon's lock live. */
+export function stateFolderOf({ VNIC_STATE_DIR }: NodeJS.ProcessEnv): string {
+  return VNIC_STATE_DIR || STATE_FOLDER;
 }
 
 /** For asking what is missing: without the rights that the other operations need. */
-export function looseController({ VNIC_STATE_DIR }: NodeJS.ProcessEnv = process.env): Controller {
+export function looseController(environment: NodeJS.ProcessEnv = process.env, options: LongLived = {}): Controller {
   const native = loadNative();
   // What libbpf has to say is in the errors; on stderr it would stand without a context.
   native.setPrint(null);
-  return new Controller({ native, stateFolder: VNIC_STATE_DIR || STATE_FOLDER });
+  return new Controller({ native, stateFolder: stateFolderOf(environment), ...options });
 }

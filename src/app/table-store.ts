@@ -41,6 +41,18 @@ export class TableStore {
     };
   }
 
+  /** Bit mask of the queues that a table uses. */
+  usableQueues(generation: number): bigint {
+    return this.#dataplane.control.read(0).tables[generation]?.usableQueues ?? 0n;
+  }
+
+  /** Whether a table was written and never became active. */
+  isPrepared(generation: number): boolean {
+    const { tables, activeTable } = this.#dataplane.control.read(0);
+    const info = tables[generation];
+    return info !== undefined && generation !== activeTable && info.usableQueues !== 0n && info.leftNs === 0n;
+  }
+
   /** Writes a table into a spare generation and returns its number. Nothing changes for packets. */
   prepare(table: SteeringTable, now = process.hrtime.bigint()): number {
     const generation = this.#spare(now);

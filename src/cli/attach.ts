@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 /** vnicctl attach and detach. */
 import { type Command, Option } from 'commander';
-import { describeAction } from '../app/attach.ts';
-import type { AttachRequest, AttachResult } from '../app/controller.ts';
-import type { EgressHook } from '../app/record.ts';
-import type { DeviceConfig } from '../config/device.ts';
+import type { Call, Output } from '../api/client.ts';
+import { type DeviceConfig, formatDevice } from '../config/device.ts';
 import { readConfigFile } from '../config/file.ts';
 import { VnicError } from '../errors.ts';
-import { deviceText } from '../loader/pins.ts';
 import { VnicLimits } from '../maps/generated/abi.ts';
-import { type Context, contextOf } from './context.ts';
+import { contextOf } from './context.ts';
 import { type DoctorOptions, modeOption, queuesOption } from './doctor.ts';
 import { wholeNumberFrom } from './numbers.ts';
 import { count } from './output.ts';
 
 const MAX_FLOWS = 2 ** 26;
 
+type AttachBody = NonNullable<Call<'attachDevice'>['body']>;
+type AttachResult = Output<'attachDevice'>;
+
 interface AttachOptions extends DoctorOptions {
   config?: string;
-  egress?: EgressHook;
+  egress?: AttachBody['egress'];
   maxFlows?: number;
   maxRules?: number;
   deliverMetadata?: boolean;
@@ -42,28 +42,26 @@ export function attachCommand(command: Command): void {
     .option('--deliver-metadata', 'leave queue and bucket before each frame for tc and AF_XDP programs')
     .action(async (device: string, options: AttachOptions) => {
       const context = contextOf(command);
-      const request = await requestOf(context, device, options);
-      const result = context.controller.attach(context.named(device), request);
+      const { queues, ...rest } = options;
+      const body = await bodyOf(device, context.options.netns, rest);
+      const client = await context.client();
+      const query = { dryRun: context.dryRun, queues };
+      const { data: result } = await client.call('attachDevice', { query, body });
       for (const { severity, message } of result.findings) {
         if (severity === 'degrades') context.warn(message);
       }
-      const actions = result.actions.map((action) => ({ ...action, text: describeAction(action) }));
-      await context.print({ ...result, actions }, () => attachText(result));
+      await context.print(result, () => attachText(result));
     });
 }
 
-async function requestOf(context: Context, device: string, options: AttachOptions): Promise<AttachRequest> {
-  const { config: file, mode, queues, egress, maxFlows, maxRules, deliverMetadata } = options;
-  return {
-    mode,
-    dryRun: context.dryRun,
-    ...(file === undefined ? {} : { config: deviceOf(await readConfigFile(file), file, device) }),
-    ...(queues === undefined ? {} : { queues }),
-    ...(egress === undefined ? {} : { egress }),
-    ...(maxFlows === undefined ? {} : { maxFlows }),
-    ...(maxRules === undefined ? {} : { maxRules }),
-    ...(deliverMetadata === undefined ? {} : { deliverMetadata }),
-  };
+async function bodyOf(
+  name: string,
+  netns: string | undefined,
+  { config: file, ...options }: Omit<AttachOptions, 'queues'>,
+): Promise<AttachBody> {
+  // The file's own reader names the file, and every problem in it.
+  const config = file === undefined ? {} : formatDevice(deviceOf(await readConfigFile(file), file, name));
+  return { name, ...(netns === undefined ? {} : { netns }), ...options, ...config };
 }
 
 /** The named device of a configuration file. Throws `not_found`. */
@@ -78,7 +76,7 @@ export function deviceOf(config: { devices: readonly DeviceConfig[] }, file: str
 function attachText(result: AttachResult): string {
   const { device, mode, egress, queues, azs, rules, source } = result;
   if (!result.performed) {
-    return [`${device}: would`, ...result.actions.map((action) => `  ${describeAction(action)}`)].join('\n');
+    return [`${device}: would`, ...result.actions.map(({ text }) => `  ${text}`)].join('\n');
   }
   const from = source === 'record' ? ', as recorded before' : '';
   return `${device}: attached (${mode}, egress ${egress}), ${count(queues, 'queue')}, ${count(azs, 'AZ')}, ${count(rules, 'rule')}${from}`;
@@ -90,17 +88,22 @@ export function detachCommand(command: Command): void {
     .option('--force', 'also remove pins that this version cannot read')
     .action(async (name: string, options: { force?: boolean }) => {
       const context = contextOf(command);
-      const device = context.named(name);
+      const client = await context.client();
+      const params = { device: context.named(name) };
+      const { force } = options;
+      const describe = async () => (await client.call('detachDevice', { params, query: { dryRun: true, force } })).data;
       if (context.dryRun) {
-        const pins = context.controller.describeDetach(device);
-        const text = `${deviceText(device)}: would detach and remove ${count(pins.length, 'pin')}`;
-        await context.print({ device: deviceText(device), detached: false, pins }, () => text);
+        const result = await describe();
+        const text = `${result.device}: would detach and remove ${count(result.pins.length, 'pin')}`;
+        await context.print(result, () => text);
         return;
       }
-      if (context.controller.isAttached(device)) {
-        await context.confirm(`Detach ${deviceText(device)}? Its rules and AZs are forgotten.`);
+      if (context.asks) {
+        const { device } = await describe();
+        await context.confirm(`Detach ${device}? Its rules and AZs are forgotten.`);
       }
-      context.controller.detach(device, options.force);
-      await context.print({ device: deviceText(device), detached: true }, () => `${deviceText(device)}: detached`);
+      const { data } = await client.call('detachDevice', { params, query: { force } });
+      const { device, detached } = data;
+      await context.print({ device, detached }, () => `${device}: detached`);
     });
 }

@@ -1,21 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** vnicctl az. */
 import type { Command } from 'commander';
-import type { AttachedDevice } from '../app/attached-device.ts';
-import { formatAz, parseAz } from '../config/azs.ts';
-import { deviceText } from '../loader/pins.ts';
-import type { AzConfig } from '../steering/azs.ts';
-import type { PlanSummary } from '../steering/plan-summary.ts';
-import type { PlanResult } from '../steering/planner.ts';
-import { azTable, azView } from './az-view.ts';
+import type { ApiClient, Call, Output } from '../api/client.ts';
+import { VnicError } from '../errors.ts';
+import { azTable } from './az-table.ts';
 import { type Context, contextOf } from './context.ts';
+import { type DeviceOption, deviceOption } from './device-option.ts';
 import { gather, positiveNumber } from './numbers.ts';
 import { count, durationText } from './output.ts';
-import { deviceOption } from './rule.ts';
-
-interface DeviceOption {
-  device?: string;
-}
 
 export function azCommand(command: Command): void {
   listCommand(command);
@@ -25,53 +17,32 @@ export function azCommand(command: Command): void {
   recoverCommand(command);
 }
 
-export interface AzReport {
-  device: string;
-  az: string;
-  /** False with --dry-run. */
-  performed: boolean;
-  /** Buckets, over all rows of the steering table. */
-  moved: number;
-  forced: number;
-  planned: number;
-  /** Moved without need: always 0. */
-  collateral: number;
-  /** Largest number of buckets over its share, among all queues in use. */
-  maxOverMean: number;
-  /** How long the switch took; null if nothing was switched. */
-  commitNs: number | null;
-}
-
-export function summaryFields({ moved, forced, planned, collateral, maxOverMean }: PlanSummary) {
-  return { moved, forced, planned, collateral, maxOverMean };
-}
+type AzChange = Output<'putAz'>;
+type AzInput = NonNullable<Call<'putAz'>['body']>;
 
 interface AzOperation {
   az: string;
   device: string | undefined;
-  plan: (device: AttachedDevice) => PlanResult;
-  perform: (device: AttachedDevice) => { plan: PlanResult; commitNs: number | null };
+  perform: (client: ApiClient, call: AzCall) => Promise<{ data: AzChange }>;
   /** `failed`, `recovered`… */
   done: string;
 }
 
-async function run(context: Context, options: DeviceOption, operation: AzOperation): Promise<void> {
-  const device = context.device(operation.device, options.device);
-  const report = context.controller.withDevice(device, (attached): AzReport => {
-    const result = context.dryRun ? { plan: operation.plan(attached), commitNs: null } : operation.perform(attached);
-    return {
-      device: deviceText(device),
-      az: operation.az,
-      performed: !context.dryRun,
-      ...summaryFields(result.plan.summary),
-      commitNs: result.commitNs,
-    };
-  });
-  await context.print(report, () => reportText(report, operation.done));
+interface AzCall {
+  params: { device: string; az: string };
+  query: { dryRun: boolean };
 }
 
-function reportText(
-  { device, az, performed, moved, collateral, maxOverMean, commitNs }: AzReport,
+async function run(context: Context, options: DeviceOption, operation: AzOperation): Promise<void> {
+  const { az, done } = operation;
+  const client = await context.client();
+  const params = { device: await context.device(operation.device, options.device), az };
+  const { data } = await operation.perform(client, { params, query: { dryRun: context.dryRun } });
+  await context.print(data, () => changeText(data, done));
+}
+
+function changeText(
+  { device, az, performed, moved, collateral, maxOverMean, commitNs }: AzChange,
   done: string,
 ): string {
   const what = performed ? `${az} ${done}` : `${az} would be ${done}`;
@@ -88,9 +59,10 @@ function listCommand(command: Command): void {
     .addOption(deviceOption())
     .action(async (name: string | undefined, options: DeviceOption, inner: Command) => {
       const context = contextOf(inner);
-      const device = context.device(name, options.device);
-      const azs = context.controller.withDevice(device, (attached) => attached.azs().map(azView));
-      await context.print(azs, () => (azs.length === 0 ? 'There are no AZs.' : azTable(azs)));
+      const client = await context.client();
+      const device = await context.device(name, options.device);
+      const { data } = await client.call('listAzs', { params: { device } });
+      await context.print(data.items, () => (data.items.length === 0 ? 'There are no AZs.' : azTable(data.items)));
     });
 }
 
@@ -114,22 +86,34 @@ function setCommand(command: Command): void {
       await run(contextOf(inner), options, {
         az,
         device,
-        plan: (attached) => attached.planSet(azFrom(attached, az, options)),
-        perform: (attached) => attached.setAz(azFrom(attached, az, options)),
+        perform: async (client, call) => {
+          const known = await knownAz(client, call.params);
+          return await client.call('putAz', { ...call, body: { ...known, ...given(az, options) } as AzInput });
+        },
         done: 'set',
       });
     });
 }
 
-function azFrom(device: AttachedDevice, name: string, { queues, weight, prefix }: SetOptions): AzConfig {
-  const known = device.config.azs.find((az) => az.name === name);
-  return parseAz({
+/** What is configured of an AZ, without its state; nothing of one that is not there. */
+async function knownAz(client: ApiClient, params: AzCall['params']): Promise<Partial<AzInput>> {
+  try {
+    const { state: _, cause: __, since: ___, ...config } = (await client.call('getAz', { params })).data;
+    return config;
+  } catch (error) {
+    // Whether it is the device that is not there, the next request says.
+    if (error instanceof VnicError && error.code === 'not_found') return {};
+    throw error;
+  }
+}
+
+function given(name: string, { queues, weight, prefix }: SetOptions): Partial<AzInput> {
+  return {
     name,
-    ...(known === undefined ? {} : formatAz(known)),
     ...(queues === undefined ? {} : { queues }),
     ...(weight === undefined ? {} : { weight }),
     ...(prefix === undefined ? {} : { prefixes: prefix.filter((text) => text !== '') }),
-  });
+  };
 }
 
 function deleteCommand(command: Command): void {
@@ -140,14 +124,13 @@ function deleteCommand(command: Command): void {
     .argument('[device]', 'network device')
     .addOption(deviceOption())
     .action(async (az: string, device: string | undefined, options: DeviceOption, inner: Command) => {
-      await run(contextOf(inner), options, {
-        az,
-        device,
-        plan: (attached) => attached.planDeletion(az),
-        perform: (attached) => attached.deleteAz(az),
-        done: 'deleted',
-      });
+      const perform: AzOperation['perform'] = (client, call) => client.call('deleteAz', call);
+      await run(contextOf(inner), options, { az, device, perform, done: 'deleted' });
     });
+}
+
+interface FailOptions extends DeviceOption {
+  force?: boolean;
 }
 
 function failCommand(command: Command): void {
@@ -158,18 +141,11 @@ function failCommand(command: Command): void {
     .argument('[device]', 'network device')
     .option('--force', 'also when few queues would be left')
     .addOption(deviceOption())
-    .action(
-      async (az: string, device: string | undefined, options: DeviceOption & { force?: boolean }, inner: Command) => {
-        const { force = false } = options;
-        await run(contextOf(inner), options, {
-          az,
-          device,
-          plan: (attached) => attached.planFailure(az, force),
-          perform: (attached) => attached.failAz(az, force),
-          done: 'failed',
-        });
-      },
-    );
+    .action(async (az: string, device: string | undefined, options: FailOptions, inner: Command) => {
+      const { force = false } = options;
+      const perform: AzOperation['perform'] = (client, call) => client.call('failAz', { ...call, body: { force } });
+      await run(contextOf(inner), options, { az, device, perform, done: 'failed' });
+    });
 }
 
 function recoverCommand(command: Command): void {
@@ -180,12 +156,7 @@ function recoverCommand(command: Command): void {
     .argument('[device]', 'network device')
     .addOption(deviceOption())
     .action(async (az: string, device: string | undefined, options: DeviceOption, inner: Command) => {
-      await run(contextOf(inner), options, {
-        az,
-        device,
-        plan: (attached) => attached.planRecovery(az),
-        perform: (attached) => attached.recoverAz(az),
-        done: 'recovered',
-      });
+      const perform: AzOperation['perform'] = (client, call) => client.call('recoverAz', call);
+      await run(contextOf(inner), options, { az, device, perform, done: 'recovered' });
     });
 }

@@ -65,6 +65,11 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./explain.ts')).explainCommand,
   },
   {
+    name: 'apply',
+    summary: 'bring the kernel to what was asked for, where it drifted',
+    load: async () => (await import('./apply.ts')).applyCommand,
+  },
+  {
     name: 'replay',
     summary: 'run a capture file through the dataplane; needs no device',
     load: async () => (await import('./replay.ts')).replayCommand,
@@ -73,5 +78,20 @@ export const commands: readonly CommandEntry[] = [
     name: 'config',
     summary: 'configuration files',
     load: async () => (await import('./config.ts')).configCommand,
+  },
+  {
+    name: 'serve',
+    summary: 'run the daemon: REST API, metrics, state',
+    load: async () => (await import('./serve.ts')).serveCommand,
+  },
+  {
+    name: 'events',
+    summary: 'what happened, as the daemon tells it',
+    load: async () => (await import('./events.ts')).eventsCommand,
+  },
+  {
+    name: 'token',
+    summary: 'make a token for the REST API',
+    load: async () => (await import('./token.ts')).tokenCommand,
   },
 ];

@@ -1,24 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What every command is given: the global options, the controller, the terminal. */
+/** What every command is given: the global options, the client, the terminal. */
 import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
-import type { Controller } from '../app/controller.ts';
-import { looseController, openController } from '../app/environment.ts';
+import type { ApiClient, Output } from '../api/client.ts';
 import { VnicError } from '../errors.ts';
-import { type DeviceId, deviceText } from '../loader/pins.ts';
+import { openClient, socketPath } from './connection.ts';
 import { type OutputFormat, toJson, toYaml, yellow } from './output.ts';
 
 export interface GlobalOptions {
   output: OutputFormat;
   netns?: string;
+  socket?: string;
   yes?: boolean;
   dryRun?: boolean;
   verbose?: boolean;
 }
 
+export type DeviceSummary = Output<'listDevices'>['items'][number];
+
 export class Context {
   readonly options: GlobalOptions;
-  #controller: Controller | undefined;
+  #client: Promise<ApiClient> | undefined;
 
   constructor(options: GlobalOptions) {
     this.options = options;
@@ -28,42 +30,46 @@ export class Context {
     return this.options.dryRun === true;
   }
 
-  /** Opened on first use. Throws `not_permitted`, `failed` (not built). */
-  get controller(): Controller {
-    this.#controller ??= openController();
-    return this.#controller;
+  /** Of the daemon, or of the operations in this process. Throws `daemon_unreachable`. */
+  client(): Promise<ApiClient> {
+    this.#client ??= openClient(this.options.socket, process.env);
+    return this.#client;
   }
 
-  /** Without the rights that other commands need: for asking what is missing. */
-  get looseController(): Controller {
-    return looseController();
+  /** Where the daemon is looked for. */
+  get socket(): string {
+    return socketPath(this.options.socket, process.env);
   }
 
-  named(device: string): DeviceId {
-    return { name: device, netns: this.options.netns ?? null };
-  }
-
-  /** Attached devices; with --netns only those in that namespace. */
-  attachedDevices(): DeviceId[] {
+  /** The device in the words of the API: NAME, or NAME@NETNS. */
+  named(device: string): string {
     const { netns } = this.options;
-    const devices = this.controller.devices().filter((device) => this.controller.isAttached(device));
-    return netns === undefined ? devices : devices.filter((device) => device.netns === netns);
+    return netns === undefined ? device : `${device}@${netns}`;
+  }
+
+  /** Devices in these states; with --netns only those in that namespace. */
+  async devices(...states: DeviceSummary['state'][]): Promise<string[]> {
+    const { netns } = this.options;
+    const { data } = await (await this.client()).call('listDevices');
+    return data.items
+      .filter((device) => states.includes(device.state) && (netns === undefined || device.netns === netns))
+      .map(({ device }) => device);
   }
 
   /** The named device, else the only one that is attached. Throws `usage`, `not_found`. */
-  device(argument: string | undefined, option?: string): DeviceId {
+  async device(argument: string | undefined, option?: string): Promise<string> {
     if (argument !== undefined && option !== undefined && argument !== option) {
       throw new VnicError('usage', `Two devices are named: ${argument} and ${option}.`, { remedy: 'Name one.' });
     }
     const name = argument ?? option;
     if (name !== undefined) return this.named(name);
-    const [first, ...others] = this.attachedDevices();
+    const devices = await this.devices('attached');
+    const [first, ...others] = devices;
     if (first === undefined) {
       throw new VnicError('not_found', 'No device is attached.', { remedy: 'Attach one with: vnicctl attach DEV' });
     }
     if (others.length > 0) {
-      const names = [first, ...others].map(deviceText).join(', ');
-      throw new VnicError('usage', `Several devices are attached: ${names}.`, {
+      throw new VnicError('usage', `Several devices are attached: ${devices.join(', ')}.`, {
         remedy: 'Name one with -d DEV, and its namespace with --netns NAME.',
       });
     }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** vnicctl doctor. */
 import { type Command, Option } from 'commander';
-import { type Finding, refuseIfBlocked, type Severity, type Verdict, verdict } from '../loader/preflight/index.ts';
+import type { Output } from '../api/client.ts';
 import { contextOf } from './context.ts';
 import { wholeNumberFrom } from './numbers.ts';
 import { bold, green, red, yellow } from './output.ts';
+
+type Diagnosis = Output<'diagnoseDevice'>;
+type Finding = Diagnosis['findings'][number];
 
 const MAX_QUEUES = 64;
 /** Blocked: the exit code of preflight_refused. */
@@ -34,32 +37,30 @@ export function doctorCommand(command: Command): void {
     .addOption(queuesOption())
     .action(async (device: string, options: DoctorOptions) => {
       const context = contextOf(command);
-      const { mode, queues } = options;
-      const findings = context.looseController.doctor(context.named(device), {
-        mode,
-        ...(queues === undefined ? {} : { queues }),
+      const client = await context.client();
+      const { data } = await client.call('diagnoseDevice', {
+        params: { device: context.named(device) },
+        query: { ...options },
       });
-      const isMissing = findings.some(({ code }) => code === 'device_missing');
-      if (isMissing) refuseIfBlocked(findings);
-      const result = verdict(findings);
+      const { mode, verdict: result, findings } = data;
       await context.print({ device, mode, verdict: result, findings }, () => findingsText(device, result, findings));
       if (result === 'blocked') process.exitCode = EXIT_BLOCKED;
     });
 }
 
-const verdictTexts: Readonly<Record<Verdict, string>> = {
+const verdictTexts: Readonly<Record<Diagnosis['verdict'], string>> = {
   ok: green('ok: attaching will work.'),
   degraded: yellow('degraded: attaching will work, with the limits below.'),
   blocked: red('blocked: attaching would be refused.'),
 };
 
-const severityTexts: Readonly<Record<Severity, string>> = {
+const severityTexts: Readonly<Record<Finding['severity'], string>> = {
   blocks: red('blocks'),
   degrades: yellow('degrades'),
   info: 'info',
 };
 
-export function findingsText(device: string, result: Verdict, findings: readonly Finding[]): string {
+export function findingsText(device: string, result: Diagnosis['verdict'], findings: readonly Finding[]): string {
   const blocks = findings.map(({ severity, code, message, whoMustChange, remedy }) => {
     const lines = [`${severityTexts[severity]}  ${bold(code)}  ${message}`];
     if (remedy !== null) lines.push(`    ${whoMustChange === 'nobody' ? '' : `${whoMustChange}: `}${remedy}`);

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** vnicctl explain. */
 import { type Command, Option } from 'commander';
-import type { Explanation } from '../app/explain.ts';
-import { buildFrame } from '../captures/build-frame.ts';
+import type { Call, Output } from '../api/client.ts';
 import { VnicError } from '../errors.ts';
-import { deviceText } from '../loader/pins.ts';
-import { familyOf, makePrefix, parseAddress } from '../steering/rules/prefix.ts';
-import { formatProtocol, hasPorts, PROTO_ICMP, PROTO_ICMPV6, parseProtocol } from '../steering/rules/protocols.ts';
+import { formatAddress, parseAddress } from '../steering/rules/prefix.ts';
+import { formatProtocol, hasPorts, parseProtocol } from '../steering/rules/protocols.ts';
 import { contextOf } from './context.ts';
 import { verdictText } from './flows.ts';
 import { wholeNumberFrom } from './numbers.ts';
@@ -14,6 +12,9 @@ import { durationText, endpoint, pairs } from './output.ts';
 
 const MAX_FRAME_BYTES = 3520;
 const MAX_PORT = 65_535;
+
+type Explanation = Output<'explainPacket'>;
+type Packet = NonNullable<Call<'explainPacket'>['body']>;
 
 interface ExplainOptions {
   src: string;
@@ -39,35 +40,34 @@ export function explainCommand(command: Command): void {
     .option('--bytes <number>', 'length of the frame, for limits', wholeNumberFrom(1, MAX_FRAME_BYTES))
     .action(async (name: string, options: ExplainOptions) => {
       const context = contextOf(command);
-      const device = context.named(name);
-      const frame = frameOf(options, (text) => context.note(text));
-      const explanation = context.controller.withDevice(device, (attached) =>
-        attached.explain(frame, options.direction),
-      );
-      const data = { device: deviceText(device), direction: options.direction, ...explanation };
+      const body = packetOf(options, (text) => context.note(text));
+      const client = await context.client();
+      const { data } = await client.call('explainPacket', { params: { device: context.named(name) }, body });
       await context.print(data, () => explanationText(data));
     });
 }
 
-function frameOf(options: ExplainOptions, note: (text: string) => void): Uint8Array {
-  const src = parseEndpoint(options.src);
-  const dst = parseEndpoint(options.dst);
-  const named = readOption('--proto', () => parseProtocol(options.proto));
-  const isIpv6 = familyOf(makePrefix(dst.address, 128)) === 6;
-  const proto = named === PROTO_ICMP && isIpv6 ? PROTO_ICMPV6 : named;
-  for (const [side, { port }] of Object.entries({ src, dst })) {
-    if (hasPorts(proto) && port === null) note(`No port given with --${side}: 0 is assumed.`);
-    if (!hasPorts(proto) && port !== null)
-      note(`${formatProtocol(proto)} has no ports: that of --${side} is left out.`);
-  }
-  return buildFrame({
-    src: src.address,
-    dst: dst.address,
-    srcPort: src.port ?? 0,
-    dstPort: dst.port ?? 0,
+function packetOf({ src, dst, proto: named, direction, bytes }: ExplainOptions, note: (text: string) => void): Packet {
+  const ends = { src: parseEndpoint(src), dst: parseEndpoint(dst) };
+  const proto = readOption('--proto', () => parseProtocol(named));
+  const packet: Packet = {
+    src: formatAddress(ends.src.address),
+    dst: formatAddress(ends.dst.address),
     proto,
-    ...(options.bytes === undefined ? {} : { frameBytes: options.bytes }),
-  });
+    direction,
+    ...(bytes === undefined ? {} : { bytes }),
+  };
+  for (const side of ['src', 'dst'] as const) {
+    const { port } = ends[side];
+    if (!hasPorts(proto)) {
+      if (port !== null) note(`${formatProtocol(proto)} has no ports: that of --${side} is left out.`);
+    } else if (port === null) {
+      note(`No port given with --${side}: 0 is assumed.`);
+    } else {
+      packet[`${side}Port`] = port;
+    }
+  }
+  return packet;
 }
 
 /** `10.1.0.5`, `10.1.0.5:443`, `fd00:a::1`, `[fd00:a::1]:443`. Throws `usage`. */
@@ -100,7 +100,7 @@ function limitText({ limit }: Explanation): string | null {
   return `per ${limit.scope}, ${state}${shadow}, ${durationText(limit.debtNs)} ahead of the clock`;
 }
 
-function explanationText(data: Explanation & { device: string; direction: string }): string {
+function explanationText(data: Explanation): string {
   const packet = `${formatProtocol(data.proto)} ${endpoint(data.src, data.srcPort)} -> ${endpoint(data.dst, data.dstPort)}`;
   if (!data.parsed) {
     return pairs([

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** vnicctl flows. */
 import { type Command, Option } from 'commander';
-import type { FlowOrder, FlowStatus } from '../app/flows.ts';
-import { deviceText } from '../loader/pins.ts';
+import type { Output } from '../api/client.ts';
 import { formatProtocol } from '../steering/rules/protocols.ts';
 import { contextOf } from './context.ts';
 import { wholeNumberFrom } from './numbers.ts';
 import { bitRateText, bytesText, count, endpoint, red, secondsText, table, yellow } from './output.ts';
+
+type Flow = Output<'listFlows'>['items'][number];
 
 const DEFAULT_TOP = 20;
 const MAX_TOP = 2 ** 26;
@@ -18,13 +19,15 @@ export function flowsCommand(command: Command): void {
     .addOption(
       new Option('--by <order>', 'what puts them in order').choices(['bytes', 'packets', 'rate']).default('bytes'),
     )
-    .action(async (name: string | undefined, options: { top: number; by: FlowOrder }) => {
+    .action(async (name: string | undefined, options: { top: number; by: 'bytes' | 'packets' | 'rate' }) => {
       const context = contextOf(command);
-      const device = context.device(name);
-      const flows = context.controller.withDevice(device, (attached) => attached.flows(options.top, options.by));
+      const client = await context.client();
+      const device = await context.device(name);
+      const { data } = await client.call('listFlows', { params: { device }, query: options });
+      const flows = data.items;
       await context.print(
         flows,
-        () => `${deviceText(device)}: ${count(flows.length, 'flow')} by ${options.by}\n${flowsText(flows)}`,
+        () => `${device}: ${count(flows.length, 'flow')} by ${options.by}\n${flowsText(flows)}`,
       );
     });
 }
@@ -34,7 +37,7 @@ export function verdictText(verdict: 'pass' | 'drop' | 'limit'): string {
   return verdict === 'drop' ? red(verdict) : yellow(verdict);
 }
 
-function flowsText(flows: readonly FlowStatus[]): string {
+function flowsText(flows: readonly Flow[]): string {
   return table(flows, [
     { title: 'DIR', value: (flow) => (flow.direction === 'ingress' ? 'in' : 'out') },
     { title: 'PROTO', value: (flow) => String(formatProtocol(flow.proto)) },

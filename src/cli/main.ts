@@ -22,6 +22,7 @@ function createProgram(): Command {
         .default('table'),
     )
     .option('--netns <name>', 'network namespace that the device is in')
+    .option('--socket <path>', 'socket of the daemon (default: /run/vnic/vnicd.sock)')
     .option('--yes', 'do not ask on a terminal')
     .option('--dry-run', 'say what would be done, and do nothing')
     .option('--verbose', 'with an error: its whole story, the verifier log included')

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** vnicctl replay. */
 import type { Command } from 'commander';
+import { openController } from '../app/environment.ts';
 import { replayCapture } from '../app/replay-capture.ts';
 import type { ReplayReport } from '../captures/replay.ts';
 import { type DeviceConfig, parseDevice } from '../config/device.ts';
@@ -30,7 +31,7 @@ export function replayCommand(command: Command): void {
     .action(async (file: string, options: ReplayOptions) => {
       const context = contextOf(command);
       const config = await configOf(options);
-      const { report, damage } = replayCapture(context.controller.native, file, config);
+      const { report, damage } = replayCapture(openController().native, file, config);
       const flows = options.limit === undefined ? report.flows : report.flows.slice(0, options.limit);
       await context.print({ ...report, flows }, () => replayText(file, report, flows));
       // What could be read was of use; that something could not must not be missed.

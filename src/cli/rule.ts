@@ -1,28 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 /** vnicctl rule. */
 import { type Command, Option } from 'commander';
+import type { Call } from '../api/client.ts';
+import type { RuleTextFormat } from '../config/rule-text.ts';
 import { VnicError } from '../errors.ts';
-import type { DeviceId } from '../loader/pins.ts';
-import { formatRule } from '../steering/rules/format.ts';
-import { MAX_RULE_ID, type Rule } from '../steering/rules/model.ts';
-import { parseRule, parseRules } from '../steering/rules/parse.ts';
+import { MAX_RULE_ID } from '../steering/rules/model.ts';
 import { type Context, contextOf } from './context.ts';
+import { type DeviceOption, deviceOption } from './device-option.ts';
 import { numberOrText, wholeNumberFrom } from './numbers.ts';
-import { formatRules, parseRuleFile, type RuleFileFormat, readText } from './rule-file.ts';
+import { printChanges } from './rule-changes.ts';
+import { readRules } from './rule-file.ts';
 import { addRuleOptions, type RuleOptions, ruleInput } from './rule-options.ts';
-import { changeRules, findRule, printChanges, unknownRule } from './rule-set.ts';
-import { rulesText, ruleViews } from './rule-view.ts';
+import { listAllRules } from './rule-requests.ts';
+import { rulesText } from './rule-table.ts';
 
 const readId = wholeNumberFrom(1, MAX_RULE_ID);
 
-interface DeviceOption {
-  device?: string;
-}
-
-/** `-d DEV`, for all commands where the device may be left out. */
-export function deviceOption(): Option {
-  return new Option('-d, --device <device>', 'network device (default: the only attached one)');
-}
+type RuleBody = NonNullable<NonNullable<Call<'patchRules'>['body']>['add']>[number];
+type Patch = NonNullable<Call<'patchRules'>['body']>;
 
 export function ruleCommand(command: Command): void {
   addCommand(command);
@@ -40,16 +35,28 @@ interface AddOptions extends RuleOptions, DeviceOption {
 }
 
 /** By options, or from a file; not by both. */
-async function rulesOf(options: AddOptions, id = options.id): Promise<Rule[]> {
+async function rulesOf(options: AddOptions, id = options.id): Promise<RuleBody[]> {
   const { file, device: _, id: __, ...rest } = options;
-  if (file === undefined) return [parseRule(ruleInput(id, rest))];
+  if (file === undefined) {
+    const rule = ruleInput(id, rest);
+    // Here, so that a problem names the field of the one rule there is, and not of the first of a list.
+    const { parseRule } = await import('../steering/rules/parse.ts');
+    parseRule(rule);
+    return [rule as RuleBody];
+  }
   const given = Object.keys(rest).filter((name) => rest[name as keyof typeof rest] !== undefined);
   if (given.length > 0) {
     throw new VnicError('usage', `The rule is given by a file and by options (--${given.join(', --')}).`, {
       remedy: 'Give one of both.',
     });
   }
-  return parseRules(parseRuleFile(await readText(file), file));
+  return await readRules(file);
+}
+
+async function patchRules(context: Context, device: string, body: Patch): Promise<void> {
+  const client = await context.client();
+  const { data } = await client.call('patchRules', { params: { device }, query: { dryRun: context.dryRun }, body });
+  await printChanges(context, data);
 }
 
 function addCommand(command: Command): void {
@@ -64,19 +71,8 @@ function addCommand(command: Command): void {
     .addOption(deviceOption())
     .action(async (name: string | undefined, options: AddOptions, inner: Command) => {
       const context = contextOf(inner);
-      const rules = await rulesOf(options);
-      const report = changeRules(context, context.device(name, options.device), (present) => {
-        const ids = new Set(present.map(({ id }) => id));
-        const clash = rules.find(({ id }) => ids.has(id));
-        if (clash !== undefined) {
-          throw new VnicError('conflict', `Rule ${clash.id} exists already.`, {
-            remedy: `Change it with: vnicctl rule replace ${clash.id} …`,
-            details: { rule: clash.id },
-          });
-        }
-        return [...present, ...rules];
-      });
-      await printChanges(context, report);
+      const add = await rulesOf(options);
+      await patchRules(context, await context.device(name, options.device), { add });
     });
 }
 
@@ -89,11 +85,10 @@ function getCommand(command: Command): void {
     .addOption(deviceOption())
     .action(async (id: number, name: string | undefined, options: DeviceOption, inner: Command) => {
       const context = contextOf(inner);
-      const view = context.controller.withDevice(context.device(name, options.device), (attached) => {
-        findRule(id, attached.config.rules);
-        return ruleViews(attached).filter((rule) => rule.id === id);
-      });
-      await context.print(view[0], () => rulesText(view));
+      const client = await context.client();
+      const device = await context.device(name, options.device);
+      const { data } = await client.call('getRule', { params: { device, id } });
+      await context.print(data, () => rulesText([data]));
     });
 }
 
@@ -105,8 +100,9 @@ function listCommand(command: Command): void {
     .addOption(deviceOption())
     .action(async (name: string | undefined, options: DeviceOption, inner: Command) => {
       const context = contextOf(inner);
-      const views = context.controller.withDevice(context.device(name, options.device), ruleViews);
-      await context.print(views, () => rulesText(views));
+      const client = await context.client();
+      const rules = await listAllRules(client, await context.device(name, options.device));
+      await context.print(rules, () => rulesText(rules));
     });
 }
 
@@ -121,11 +117,7 @@ function deleteCommand(command: Command): void {
     .addOption(deviceOption())
     .action(async (ids: number[], options: DeviceOption, inner: Command) => {
       const context = contextOf(inner);
-      const report = changeRules(context, context.device(undefined, options.device), (present) => {
-        for (const id of ids) findRule(id, present);
-        return present.filter(({ id }) => !ids.includes(id));
-      });
-      await printChanges(context, report);
+      await patchRules(context, await context.device(undefined, options.device), { delete: [...new Set(ids)] });
     });
 }
 
@@ -141,20 +133,22 @@ function replaceCommand(command: Command): void {
     .addOption(deviceOption())
     .action(async (id: number, name: string | undefined, options: AddOptions, inner: Command) => {
       const context = contextOf(inner);
-      const [rule, ...others] = await rulesOf(options, id);
+      const replace = await rulesOf(options, id);
+      const { parseRules } = await import('../steering/rules/parse.ts');
+      const [rule, ...others] = parseRules(replace);
       if (rule === undefined || others.length > 0 || rule.id !== id) {
         throw new VnicError('usage', `The file does not hold rule ${id} and nothing else.`, {
           remedy: 'To replace the whole set: vnicctl rule import FILE',
         });
       }
-      const report = changeRules(context, context.device(name, options.device), (present) => {
-        if (!present.some((other) => other.id === id)) {
-          const { message, details } = unknownRule(id, present);
-          throw new VnicError('not_found', message, { remedy: `Add it with: vnicctl rule add --id ${id} …`, details });
-        }
-        return present.map((other) => (other.id === id ? rule : other));
-      });
-      await printChanges(context, report);
+      const device = await context.device(name, options.device);
+      try {
+        await patchRules(context, device, { replace });
+      } catch (error) {
+        if (!(error instanceof VnicError) || error.code !== 'not_found' || error.details['rule'] !== id) throw error;
+        const { message, details } = error;
+        throw new VnicError('not_found', message, { remedy: `Add it with: vnicctl rule add --id ${id} …`, details });
+      }
     });
 }
 
@@ -167,16 +161,21 @@ function importCommand(command: Command): void {
     .addOption(deviceOption())
     .action(async (file: string, name: string | undefined, options: DeviceOption, inner: Command) => {
       const context = contextOf(inner);
-      const rules = parseRules(parseRuleFile(await readText(file), file));
-      const device = context.device(name, options.device);
+      const rules = await readRules(file);
+      const device = await context.device(name, options.device);
       if (context.asks) await confirmImport(context, device, rules);
-      const report = changeRules(context, device, () => rules);
-      await printChanges(context, report);
+      const changes = await replaceRules(context, device, rules, context.dryRun);
+      await printChanges(context, changes);
     });
 }
 
-async function confirmImport(context: Context, device: DeviceId, rules: readonly Rule[]): Promise<void> {
-  const { removed, changed } = changeRules(context, device, () => rules, true);
+async function replaceRules(context: Context, device: string, rules: RuleBody[], dryRun: boolean) {
+  const client = await context.client();
+  return (await client.call('replaceRules', { params: { device }, query: { dryRun }, body: rules })).data;
+}
+
+async function confirmImport(context: Context, device: string, rules: RuleBody[]): Promise<void> {
+  const { removed, changed } = await replaceRules(context, device, rules, true);
   if (removed.length + changed.length === 0) return;
   await context.confirm(`This removes ${removed.length} and changes ${changed.length} rules. Go on?`);
 }
@@ -190,11 +189,22 @@ function exportCommand(command: Command): void {
       new Option('--format <format>', 'default: json, or yaml with -o yaml').choices(['json', 'yaml', 'ndjson']),
     )
     .addOption(deviceOption())
-    .action(async (name: string | undefined, options: DeviceOption & { format?: RuleFileFormat }, inner: Command) => {
+    .action(async (name: string | undefined, options: DeviceOption & { format?: RuleTextFormat }, inner: Command) => {
       const context = contextOf(inner);
-      const device = context.device(name, options.device);
-      const rules = context.controller.withDevice(device, ({ config }) => config.rules.map(formatRule));
-      const text = formatRules(rules, options.format ?? (context.options.output === 'yaml' ? 'yaml' : 'json'));
-      if (text !== '') context.write(text);
+      const client = await context.client();
+      const device = await context.device(name, options.device);
+      const format = options.format ?? (context.options.output === 'yaml' ? 'yaml' : 'json');
+      const accept = format === 'yaml' ? 'application/yaml' : 'application/x-ndjson';
+      const text = (await client.callText('listRules', { params: { device }, accept })).trimEnd();
+      const lines = text === '' ? [] : text.split('\n');
+      if (format === 'json')
+        context.write(
+          JSON.stringify(
+            lines.map((line) => JSON.parse(line) as unknown),
+            null,
+            2,
+          ),
+        );
+      else if (text !== '') context.write(text);
     });
 }

@@ -1,55 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0
 /** vnicctl status and queues. */
 import type { Command } from 'commander';
-import type { AttachedDevice, DeviceStatus } from '../app/attached-device.ts';
+import type { Output } from '../api/client.ts';
 import { VnicError } from '../errors.ts';
-import { type DeviceId, deviceText } from '../loader/pins.ts';
-import { azTable, azView } from './az-view.ts';
+import { azTable } from './az-table.ts';
 import { type Context, contextOf } from './context.ts';
 import { bar, bytesText, count, durationText, pairs, red, table } from './output.ts';
+
+type DeviceStatus = Output<'getDevice'>;
+type QueueStatus = Output<'listQueues'>['items'][number];
+/** Of the kernel: 64 bits. */
+type Counter = number | bigint;
 
 export function statusCommand(command: Command): void {
   command.argument('[device]', 'network device; without it all that are attached').action(async (name?: string) => {
     const context = contextOf(command);
     if (name !== undefined) {
-      const status = context.controller.withDevice(context.named(name), (device) => device.status());
-      await context.print(statusView(status), () => statusText(status));
+      const status = await statusOf(context, context.named(name));
+      await context.print(status, () => statusText(status));
       return;
     }
     await allStatuses(context);
   });
 }
 
+async function statusOf(context: Context, device: string): Promise<DeviceStatus> {
+  return (await (await context.client()).call('getDevice', { params: { device } })).data;
+}
+
 /** One device that cannot be read does not hide the others: it is reported after them. */
 async function allStatuses(context: Context): Promise<void> {
-  const devices = context.controller.locked(() => context.attachedDevices());
   const statuses: DeviceStatus[] = [];
   const failures: VnicError[] = [];
-  for (const device of devices) {
+  for (const device of await context.devices('attached', 'failed')) {
     try {
-      statuses.push(context.controller.withDevice(device, (attached) => attached.status()));
+      statuses.push(await statusOf(context, device));
     } catch (error) {
       if (!(error instanceof VnicError)) throw error;
       // Detached since it was listed.
       if (error.code !== 'not_found') failures.push(error);
     }
   }
-  await context.print(statuses.map(statusView), () =>
+  await context.print(statuses, () =>
     statuses.length === 0 && failures.length === 0 ? 'No device is attached.' : statuses.map(statusText).join('\n\n'),
   );
   const [first] = failures;
   if (first !== undefined) throw first;
 }
 
-function statusView(status: DeviceStatus) {
-  return { ...status, azs: status.azs.map(azView) };
-}
-
 function statusText(status: DeviceStatus): string {
   const { counters, latency, drift } = status;
-  const drops = Object.entries(counters.drops).filter(([, packets]) => packets > 0n);
+  const drops = Object.entries(counters.drops).filter(([, packets]) => packets > 0);
   const unparsed = Object.entries(counters.unparsed);
-  const list = (entries: [string, bigint][]): string =>
+  const list = (entries: [string, Counter][]): string =>
     entries.length === 0 ? 'none' : entries.map(([reason, packets]) => `${reason} ${packets}`).join(', ');
   const time = (ns: number | null): string => (ns === null ? '-' : durationText(ns));
   const steering = status.activeTable === null ? red('off: packets pass unsteered') : `on, table ${status.activeTable}`;
@@ -69,7 +72,7 @@ function statusText(status: DeviceStatus): string {
       ],
     ]),
   ];
-  if (status.azs.length > 0) parts.push(azTable(status.azs.map(azView)));
+  if (status.azs.length > 0) parts.push(azTable(status.azs));
   for (const { what, spec, kernel } of drift) {
     parts.push(red(`drift: ${what}: asked for ${spec}, the kernel has ${kernel}`));
   }
@@ -81,13 +84,14 @@ const BAR_WIDTH = 24;
 export function queuesCommand(command: Command): void {
   command.argument('[device]', 'network device (default: the only attached one)').action(async (name?: string) => {
     const context = contextOf(command);
-    const device: DeviceId = context.device(name);
-    const queues = context.controller.withDevice(device, (attached) => attached.queues());
-    await context.print(queues, () => queuesText(deviceText(device), queues));
+    const client = await context.client();
+    const device = await context.device(name);
+    const { data } = await client.call('listQueues', { params: { device } });
+    await context.print(data.items, () => queuesText(device, data.items));
   });
 }
 
-function queuesText(device: string, queues: ReturnType<AttachedDevice['queues']>): string {
+function queuesText(device: string, queues: readonly QueueStatus[]): string {
   const most = Math.max(...queues.map(({ steeredPackets }) => Number(steeredPackets)), 1);
   const total = queues.reduce((sum, { steeredPackets }) => sum + Number(steeredPackets), 0);
   const rows = table(queues, [

@@ -3,12 +3,14 @@
 import { LineCounter, parseDocument } from 'yaml';
 import { VnicError } from '../errors.ts';
 import { ProblemList } from '../steering/rules/problems.ts';
+import { type DaemonConfig, readDaemon } from './daemon.ts';
 import { type DeviceConfig, formatDevice, readDevice } from './device.ts';
 import { type ConfigInput, configOutlineSchema } from './schema.ts';
 
 export interface Config {
   /** In the order of the file. */
   readonly devices: readonly DeviceConfig[];
+  readonly daemon: DaemonConfig;
 }
 
 /**
@@ -23,8 +25,8 @@ export function loadConfig(text: string, fileName: string): Config {
   return config;
 }
 
-/** The canonical user form of a configuration. */
-export function formatConfig(config: Config): ConfigInput {
+/** The canonical user form of a configuration's devices. */
+export function formatConfig(config: Pick<Config, 'devices'>): ConfigInput {
   return { devices: Object.fromEntries(config.devices.map((device) => [device.name, formatDevice(device)])) };
 }
 
@@ -33,7 +35,7 @@ function readConfig(input: unknown, problems: ProblemList): Config {
   const devices = Object.entries(outline.devices ?? {}).map(([name, value]) =>
     readDevice(name, value, ['devices', name], problems),
   );
-  return { devices };
+  return { devices, daemon: readDaemon(outline.daemon, ['daemon'], problems) };
 }
 
 function parseJson(text: string, fileName: string): unknown {

@@ -32,7 +32,7 @@ export const azSchema = strictObject({
   silence_ms: wholeNumber(1, 600_000).optional(),
 });
 
-const deviceFields = {
+export const deviceFields = {
   num_queues: wholeNumber(1, VnicLimits.maxQueues).optional(),
   numa_node: wholeNumber(-1, 1023).optional(),
   coalesce_usecs: wholeNumber(0, 65_535).optional(),
@@ -56,13 +56,51 @@ export const deviceOutlineSchema = strictObject({
   rules: z.array(z.unknown(), 'a list of rules').optional(),
 });
 
-export const configSchema = strictObject({ devices: z.record(z.string(), deviceSchema) });
+const filePath = z.string('a path').min(1, 'a path');
+
+export const daemonSchema = strictObject({
+  listen: z.string('an IP address and port such as 127.0.0.1:9090, or off').optional(),
+  socket: strictObject({
+    path: filePath.optional(),
+    mode: z
+      .string('octal digits such as "0660"')
+      .regex(/^0?[0-7]{3}$/, 'octal digits such as "0660"')
+      .optional(),
+    group: z.string('the name of a group').min(1).optional(),
+  }).optional(),
+  tls: strictObject({ cert: filePath, key: filePath }).optional(),
+  tokens: z
+    .array(
+      strictObject({
+        name: azName,
+        sha256: z.string('64 hexadecimal digits').regex(/^[0-9a-f]{64}$/, '64 hexadecimal digits in lower case'),
+        scope: z.enum(['read', 'write'], 'read or write'),
+      }),
+      'a list of tokens',
+    )
+    .optional(),
+  limits: strictObject({
+    body_bytes: wholeNumber(1024, 2 ** 30).optional(),
+    requests_per_second: wholeNumber(1, 1_000_000).optional(),
+    open_requests: wholeNumber(1, 10_000).optional(),
+    connections: wholeNumber(1, 100_000).optional(),
+    event_streams: wholeNumber(1, 10_000).optional(),
+    request_timeout_ms: wholeNumber(100, 600_000).optional(),
+  }).optional(),
+});
+
+export const configSchema = strictObject({
+  devices: z.record(z.string(), deviceSchema).optional(),
+  daemon: daemonSchema.optional(),
+});
 
 export const configOutlineSchema = strictObject({
-  devices: z.record(z.string(), z.unknown(), 'an object of devices by name'),
+  devices: z.record(z.string(), z.unknown(), 'an object of devices by name').optional(),
+  daemon: z.unknown().optional(),
 });
 
 export type AzInput = z.input<typeof azSchema>;
 export type ProbeInput = z.input<typeof probeSchema>;
 export type DeviceInput = z.input<typeof deviceSchema>;
+export type DaemonInput = z.input<typeof daemonSchema>;
 export type ConfigInput = z.input<typeof configSchema>;

@@ -6,7 +6,7 @@ import { performAttach, planAttach } from '../../src/app/attach.ts';
 import { Controller } from '../../src/app/controller.ts';
 import { DeviceModel } from '../../src/app/device-model.ts';
 import { deviceShape, onlineCpus } from '../../src/app/machine.ts';
-import { type DeviceRecord, RECORD_VERSION } from '../../src/app/record.ts';
+import { RECORD_VERSION, type RecordDraft } from '../../src/app/record.ts';
 import { formatDevice, parseDevice } from '../../src/config/device.ts';
 import { loadNative } from '../../src/loader/ffi/index.ts';
 import { inNetns } from '../../src/loader/netns.ts';
@@ -109,7 +109,7 @@ describe('a killed vnicctl', function () {
       const pins = controller.pins(device);
       const config = parseDevice('vnic0', { num_queues: 32, rules: [{ id: 1, action: 'drop' }] });
       const model = DeviceModel.plan(config, 32, onlineCpus());
-      const record: DeviceRecord = {
+      const record: RecordDraft = {
         version: RECORD_VERSION,
         device,
         mac: '',
@@ -127,6 +127,10 @@ describe('a killed vnicctl', function () {
         spec: formatDevice(config),
         failedAzs: [],
         ruleGeneration: 0,
+        rulesRevision: 1,
+        changeId: 0,
+        configSha256: null,
+        objectSha256: '',
         clsactMade: false,
       };
       const { ifindex } = inNetns(native, rig.guest, () => deviceShape('vnic0'));

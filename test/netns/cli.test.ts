@@ -189,7 +189,7 @@ describe('vnicctl attach, detach, status, doctor', function () {
     it(`leaves nothing behind when the record cannot be written in the middle of attaching (${egress})`, () => {
       const env = { VNIC_STATE_DIR: '/dev/null/state' };
       const { lines } = rig.refused(1, ['attach', 'vnic0', '--egress', egress], { env });
-      assert.match(lines[0] ?? '', /record of vnic0@\S+ could not be written to \/dev\/null\/state/);
+      assert.match(lines[0] ?? '', /record of vnic0@\S+ could not be .*\/dev\/null\/state/);
       assert.deepEqual(rig.traces(), []);
     });
   }

@@ -67,6 +67,11 @@ ip -n ${this.peer} neigh add 10.9.0.1 lladdr 02:00:00:00:09:01 dev peer0
     return path.join(this.folder, 'state');
   }
 
+  /** Of a daemon, if there is one. */
+  get socket(): string {
+    return path.join(this.folder, 'vnicd.sock');
+  }
+
   get recordFile(): string {
     return path.join(this.stateFolder, 'devices', `${encodeURIComponent(`vnic0@${this.guest}`)}.json`);
   }
@@ -76,7 +81,8 @@ ip -n ${this.peer} neigh add 10.9.0.1 lladdr 02:00:00:00:09:01 dev peer0
   }
 
   #environment(extra: Record<string, string> = {}): NodeJS.ProcessEnv {
-    return { ...process.env, VNIC_STATE_DIR: this.stateFolder, NO_COLOR: '1', ...extra };
+    const own = { VNIC_STATE_DIR: this.stateFolder, VNIC_SOCKET: this.socket, NO_COLOR: '1' };
+    return { ...process.env, ...own, ...extra };
   }
 
   /** Runs vnicctl to its end, with --netns. */

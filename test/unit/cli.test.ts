@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
+import { parseQosLines } from '../../src/api/rule-changes.ts';
 import { requireCapabilities, requireObject } from '../../src/app/environment.ts';
 import { commands } from '../../src/cli/commands.ts';
 import { asVnicError, errorText } from '../../src/cli/errors.ts';
 import { parseEndpoint } from '../../src/cli/explain.ts';
 import { bar, bitRateText, bytesText, durationText, grouped, table, toJson } from '../../src/cli/output.ts';
-import { parseQos } from '../../src/cli/qos.ts';
-import { formatRules, parseRuleFile } from '../../src/cli/rule-file.ts';
 import { ruleInput } from '../../src/cli/rule-options.ts';
-import { compareRules } from '../../src/cli/rule-set.ts';
+import { loadConfig } from '../../src/config/config.ts';
+import { formatRules, parseRuleText } from '../../src/config/rule-text.ts';
 import { errorTable, VnicError } from '../../src/errors.ts';
+import { compareRules } from '../../src/steering/rules/changes.ts';
 import { formatRule } from '../../src/steering/rules/format.ts';
 import { parseRule, parseRules } from '../../src/steering/rules/parse.ts';
 import { formatAddress } from '../../src/steering/rules/prefix.ts';
@@ -138,24 +140,24 @@ describe('rule files', () => {
   for (const format of ['json', 'yaml', 'ndjson'] as const) {
     it(`come back the same as ${format}`, () => {
       const text = formatRules(rules.map(formatRule), format);
-      assert.deepEqual(parseRules(parseRuleFile(text, 'f')), rules);
+      assert.deepEqual(parseRules(parseRuleText(text, 'f')), rules);
     });
   }
 
   it('may hold one rule alone, or none', () => {
-    assert.deepEqual(parseRuleFile('{"id": 1,\n "action": "drop"}', 'f'), [{ id: 1, action: 'drop' }]);
-    assert.deepEqual(parseRuleFile('id: 1\naction: drop\n', 'f'), [{ id: 1, action: 'drop' }]);
-    assert.deepEqual(parseRuleFile('', 'f'), []);
-    assert.deepEqual(parseRuleFile('[]', 'f'), []);
+    assert.deepEqual(parseRuleText('{"id": 1,\n "action": "drop"}', 'f'), [{ id: 1, action: 'drop' }]);
+    assert.deepEqual(parseRuleText('id: 1\naction: drop\n', 'f'), [{ id: 1, action: 'drop' }]);
+    assert.deepEqual(parseRuleText('', 'f'), []);
+    assert.deepEqual(parseRuleText('[]', 'f'), []);
   });
 
   it('are refused with the line that is wrong', () => {
-    const error = thrownBy(() => parseRuleFile('{"id":1}\n{"id":\n', 'f.ndjson'));
+    const error = thrownBy(() => parseRuleText('{"id":1}\n{"id":\n', 'f.ndjson'));
     assert.equal(error.code, 'invalid_rule');
     assert.match(error.message, /^f\.ndjson: line 2: not valid JSON/);
-    assert.match(thrownBy(() => parseRuleFile('[1,', 'f.json')).message, /^f\.json: not valid JSON/);
-    assert.match(thrownBy(() => parseRuleFile('a: [', 'f.yaml')).message, /^f\.yaml: not valid YAML/);
-    assert.match(thrownBy(() => parseRuleFile('hello', 'f.txt')).message, /no rules/);
+    assert.match(thrownBy(() => parseRuleText('[1,', 'f.json')).message, /^f\.json: not valid JSON/);
+    assert.match(thrownBy(() => parseRuleText('a: [', 'f.yaml')).message, /^f\.yaml: not valid YAML/);
+    assert.match(thrownBy(() => parseRuleText('hello', 'f.txt')).message, /no rules/);
   });
 
   it('are compared by what the rules mean', () => {
@@ -209,9 +211,9 @@ describe('rules by options', () => {
 
 describe('QoS lines', () => {
   it('set the last rate given for a rule, in kbit/s', () => {
-    const settings = parseQos('{"flow_id":1,"rate":10000}\n\n{"flow_id":2,"rate":5}\n{"flow_id":1,"rate":20}\n');
+    const rates = parseQosLines('{"flow_id":1,"rate":10000}\n\n{"flow_id":2,"rate":5}\n{"flow_id":1,"rate":20}\n');
     assert.deepEqual(
-      [...settings.values()].map(({ ruleId, bitsPerSecond }) => [ruleId, bitsPerSecond]),
+      [...rates],
       [
         [1, 20_000],
         [2, 5_000],
@@ -220,8 +222,8 @@ describe('QoS lines', () => {
   });
 
   it('are refused with their number', () => {
-    assert.match(thrownBy(() => parseQos('{"flow_id":1,"rate":10000}\nrate')).message, /^line 2: /);
-    assert.match(thrownBy(() => parseQos('{"flow_id":0,"rate":1}')).message, /^line 1: .*flow_id/);
+    assert.match(thrownBy(() => parseQosLines('{"flow_id":1,"rate":10000}\nrate')).message, /^line 2: /);
+    assert.match(thrownBy(() => parseQosLines('{"flow_id":0,"rate":1}')).message, /^line 1: .*flow_id/);
   });
 });
 
@@ -310,6 +312,32 @@ describe('bin/vnicctl', () => {
     ]);
     assert.equal((JSON.parse(invalid.stderr) as { code: string }).code, 'invalid_config');
     assert.equal(run(vnicctl, 'config', 'check', path.join(folder, 'nosuch.yaml')).status, 4);
+  });
+
+  it('makes a token, of which the configuration keeps the hash only', () => {
+    const made = run(vnicctl, '-o', 'json', 'token', '--name', 'scraper', '--scope', 'write');
+    assert.equal(made.status, 0, made.stderr);
+    const { token, ...config } = JSON.parse(made.stdout) as Record<'token' | 'name' | 'sha256' | 'scope', string>;
+    assert.match(token, /^vnic_[A-Za-z0-9_-]{43}$/);
+    assert.deepEqual(config, {
+      name: 'scraper',
+      sha256: createHash('sha256').update(token).digest('hex'),
+      scope: 'write',
+    });
+    assert.doesNotMatch(run(vnicctl, '-o', 'json', 'token', '--name', 'scraper').stdout, new RegExp(token));
+  });
+
+  it('prints the lines for a token that a configuration takes, whatever its name looks like', () => {
+    for (const name of ['scraper', '12', 'null']) {
+      const made = run(vnicctl, 'token', '--name', name);
+      assert.equal(made.status, 0, made.stderr);
+      const [token = '', , ...lines] = made.stdout.trimEnd().split('\n');
+      const sha256 = createHash('sha256').update(token).digest('hex');
+      assert.deepEqual(loadConfig(lines.join('\n'), 'f.yaml').daemon.tokens, [{ name, sha256, scope: 'read' }]);
+    }
+    const refused = run(vnicctl, 'token', '--name', 'no such name');
+    assert.equal(refused.status, 2);
+    assert.match(refused.stderr, /tokens\[0\]\.name/);
   });
 
   it('ends quietly when its reader has seen enough', () => {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** An AZ is failed and recovered by hand under load; every packet of every flow is accounted for. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { AzChange } from '../../../src/app/attached-device.ts';
+import type { AzChange } from '../../../src/app/device-status.ts';
 import type { SteeringTable } from '../../../src/steering/table.ts';
 import { attachChecker } from '../checker.ts';
 import { makeFlows } from '../flows.ts';

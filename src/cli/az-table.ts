@@ -1,19 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/** An AZ's status as it is printed. */
-import type { AzStatus } from '../app/attached-device.ts';
+/** AZs as a table. */
+import type { Output } from '../api/client.ts';
 import { formatQueueList } from '../config/queue-list.ts';
-import { formatPrefix } from '../steering/rules/prefix.ts';
 import { green, red, table } from './output.ts';
 
-export interface AzView extends Omit<AzStatus, 'config'> {
-  prefixes: string[];
-}
-
-export function azView({ config, ...az }: AzStatus): AzView {
-  return { ...az, prefixes: config.prefixes.map(formatPrefix) };
-}
-
-export function azTable(azs: readonly AzView[]): string {
+export function azTable(azs: readonly Output<'getAz'>[]): string {
   return table(azs, [
     { title: 'AZ', value: (az) => az.name },
     { title: 'STATE', value: (az) => (az.state === 'up' ? green('up') : red('failed')) },

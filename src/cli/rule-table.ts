@@ -1,28 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Rules with their live counters, as they are printed. */
-import type { AttachedDevice, RuleCounters } from '../app/attached-device.ts';
+/** Rules with their live counters, as a table. */
+import type { Output } from '../api/client.ts';
 import { formatQueueList } from '../config/queue-list.ts';
-import { formatRule } from '../steering/rules/format.ts';
-import { rankRules } from '../steering/rules/model.ts';
-import type { RuleInput } from '../steering/rules/schema.ts';
 import { bytesText, red, table } from './output.ts';
 
-export interface RuleView extends RuleInput {
-  counters: RuleCounters;
-}
+export type RuleView = Output<'getRule'>;
 
-const zero: RuleCounters = { packets: 0, bytes: 0, droppedPackets: 0, droppedBytes: 0 };
-
-/** The rule that wins over all others first. */
-export function ruleViews(device: AttachedDevice): RuleView[] {
-  const counters = device.ruleCounters();
-  return rankRules(device.config.rules).map((rule) => ({
-    ...formatRule(rule),
-    counters: counters.get(rule.id) ?? zero,
-  }));
-}
-
-function matchText(match: RuleInput['match'] = {}): string {
+function matchText(match: RuleView['match'] = {}): string {
   const { src, dst, proto, srcPort, dstPort } = match;
   const parts = [
     ...(proto === undefined ? [] : [String(proto)]),
@@ -34,7 +18,7 @@ function matchText(match: RuleInput['match'] = {}): string {
   return parts.length === 0 ? 'everything' : parts.join(' ');
 }
 
-function limitText({ limit }: RuleInput): string | null {
+function limitText({ limit }: RuleView): string | null {
   if (limit === undefined) return null;
   return `${limit.rate} burst ${limit.burst} per ${limit.scope}${limit.mode === 'shape' ? ', shaped' : ''}`;
 }

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Availability zones: their queues, failure and recovery. */
+import { z } from 'zod';
+import type { AttachedDevice } from '../../app/attached-device.ts';
+import type { AzChange } from '../../app/device-status.ts';
+import { parseAz } from '../../config/azs.ts';
+import { VnicError } from '../../errors.ts';
+import { type DeviceId, deviceText } from '../../loader/pins.ts';
+import type { PlanResult } from '../../steering/planner.ts';
+import { dryRunQuery, parseJson } from '../bodies.ts';
+import { deviceParam, deviceParams } from '../device-param.ts';
+import { type ApiContext, operation } from '../operation.ts';
+import * as schemas from '../schemas.ts';
+import { azView, moveCounts, movesByQueue, queuePlans } from '../views.ts';
+
+const azParams = z.strictObject({
+  device: deviceParam,
+  az: z.string().min(1).max(63).meta({ description: 'name of the AZ' }),
+});
+
+const exampleAz = { queues: '0-10', weight: 1, prefixes: ['10.1.0.0/16'] };
+const readErrors = ['not_found', 'abi_mismatch', 'state_damaged'] as const;
+const writeErrors = [...readErrors, 'invalid_config', 'unsupported_media_type', 'too_large'] as const;
+
+export const listAzs = operation({
+  id: 'listAzs',
+  method: 'get',
+  path: '/api/v1/devices/{device}/azs',
+  tag: 'azs',
+  summary: 'AZs with their state',
+  access: 'read',
+  params: deviceParams,
+  query: z.strictObject({}),
+  body: null,
+  result: schemas.page(schemas.azStatus),
+  responses: { 200: { description: 'All AZs of the device.', schema: schemas.page(schemas.azStatus) } },
+  errors: readErrors,
+  run: ({ controller }, { params }) =>
+    controller.withDevice(params.device, (attached) => ({ data: { items: attached.azs().map(azView), next: null } })),
+});
+
+export const getAz = operation({
+  id: 'getAz',
+  method: 'get',
+  path: '/api/v1/devices/{device}/azs/{az}',
+  tag: 'azs',
+  summary: 'One AZ with its state',
+  access: 'read',
+  params: azParams,
+  query: z.strictObject({}),
+  body: null,
+  result: schemas.azStatus,
+  responses: { 200: { description: 'The AZ.', schema: schemas.azStatus } },
+  errors: readErrors,
+  run: ({ controller }, { params }) =>
+    controller.withDevice(params.device, (attached) => ({ data: azView(attached.azNamed(params.az)) })),
+});
+
+interface AzOperation {
+  device: DeviceId;
+  /** Name of the AZ; null: all of them. */
+  az: string | null;
+  dryRun: boolean | undefined;
+  plan: (device: AttachedDevice) => PlanResult;
+  perform: (device: AttachedDevice) => AzChange;
+  /** `failed`, `recovered`… */
+  done: string;
+}
+
+function changeAz(context: ApiContext, { device, az, dryRun = false, plan, perform, done }: AzOperation) {
+  return context.controller.withDevice(device, (attached) => {
+    const result: { plan: PlanResult; commitNs: number | null } = dryRun
+      ? { plan: plan(attached), commitNs: null }
+      : perform(attached);
+    const report = {
+      device: deviceText(device),
+      az: az ?? '*',
+      performed: !dryRun,
+      ...moveCounts(result.plan.summary),
+      commitNs: result.commitNs,
+    };
+    if (!dryRun) {
+      const { moved, collateral, commitNs } = report;
+      context.publish({
+        type: `az.${done}`,
+        device: deviceText(device),
+        data: { az: report.az, moved, collateral, commitNs },
+      });
+    }
+    return { data: report };
+  });
+}
+
+export const putAz = operation({
+  id: 'putAz',
+  method: 'put',
+  path: '/api/v1/devices/{device}/azs/{az}',
+  tag: 'azs',
+  summary: 'Make an AZ, or replace it as a whole',
+  description: 'The name may be left out of the body. Buckets move where queues or weights ask for it.',
+  access: 'write',
+  params: azParams,
+  query: dryRunQuery,
+  body: {
+    schema: schemas.azBody,
+    read: (bytes) => parseJson(bytes) as z.output<typeof schemas.azBody>,
+    example: exampleAz,
+  },
+  result: schemas.azChange,
+  responses: { 200: { description: 'What moved, or would move.', schema: schemas.azChange } },
+  errors: writeErrors,
+  run: (context, { params: { device, az: name }, query: { dryRun }, body }) => {
+    const isObject = typeof body === 'object' && body !== null && !Array.isArray(body);
+    const az = parseAz(isObject ? { ...body, name: body.name ?? name } : body);
+    if (az.name !== name) {
+      throw new VnicError('usage', `The body has the name ${az.name}, the path ${name}.`, {
+        remedy: 'Make them the same.',
+      });
+    }
+    return changeAz(context, {
+      device,
+      az: name,
+      dryRun,
+      plan: (attached) => attached.planSet(az),
+      perform: (attached) => attached.setAz(az),
+      done: 'set',
+    });
+  },
+});
+
+export const replaceAzs = operation({
+  id: 'replaceAzs',
+  method: 'put',
+  path: '/api/v1/devices/{device}/azs',
+  tag: 'azs',
+  summary: 'Replace all AZs',
+  description: 'AZs that keep their name keep their state.',
+  access: 'write',
+  params: deviceParams,
+  query: dryRunQuery,
+  body: {
+    schema: z.array(schemas.az),
+    read: (bytes) => {
+      const value = parseJson(bytes);
+      if (Array.isArray(value)) return value as z.output<typeof schemas.az>[];
+      throw new VnicError('usage', 'The body is not a list of AZs.', { remedy: 'Send [{"name":"az-a",…},…].' });
+    },
+    example: [{ name: 'az-a', ...exampleAz }],
+  },
+  result: schemas.azChange,
+  responses: { 200: { description: 'What moved, or would move; `az` is `*`.', schema: schemas.azChange } },
+  errors: writeErrors,
+  run: (context, { params: { device }, query: { dryRun }, body }) => {
+    const azs = body.map((az) => parseAz(az));
+    return changeAz(context, {
+      device,
+      az: null,
+      dryRun,
+      plan: (attached) => attached.planReplacement(azs),
+      perform: (attached) => attached.replaceAzs(azs),
+      done: 'set',
+    });
+  },
+});
+
+export const deleteAz = operation({
+  id: 'deleteAz',
+  method: 'delete',
+  path: '/api/v1/devices/{device}/azs/{az}',
+  tag: 'azs',
+  summary: 'Delete an AZ; its queues stay in use',
+  access: 'write',
+  params: azParams,
+  query: dryRunQuery,
+  body: null,
+  result: schemas.azChange,
+  responses: { 200: { description: 'What moved, or would move.', schema: schemas.azChange } },
+  errors: readErrors,
+  run: (context, { params: { device, az }, query: { dryRun } }) =>
+    changeAz(context, {
+      device,
+      az,
+      dryRun,
+      plan: (attached) => attached.planDeletion(az),
+      perform: (attached) => attached.deleteAz(az),
+      done: 'deleted',
+    }),
+});
+
+const failRequest = z
+  .strictObject({
+    force: z.boolean('true or false').optional().meta({ description: 'also when few queues would be left' }),
+  })
+  .meta({ id: 'FailRequest' });
+
+export const failAz = operation({
+  id: 'failAz',
+  method: 'post',
+  path: '/api/v1/devices/{device}/azs/{az}/fail',
+  tag: 'azs',
+  summary: "Take an AZ's queues out of use; exactly its buckets move",
+  access: 'write',
+  params: azParams,
+  query: dryRunQuery,
+  body: { schema: failRequest, optional: true, example: { force: false } },
+  result: schemas.azChange,
+  responses: { 200: { description: 'What moved, or would move.', schema: schemas.azChange } },
+  errors: [...readErrors, 'policy_refused', 'conflict', 'unsupported_media_type', 'too_large'],
+  run: (context, { params: { device, az }, query: { dryRun }, body: { force = false } }) =>
+    changeAz(context, {
+      device,
+      az,
+      dryRun,
+      plan: (attached) => attached.planFailure(az, force),
+      perform: (attached) => attached.failAz(az, force),
+      done: 'failed',
+    }),
+});
+
+export const recoverAz = operation({
+  id: 'recoverAz',
+  method: 'post',
+  path: '/api/v1/devices/{device}/azs/{az}/recover',
+  tag: 'azs',
+  summary: "Take an AZ's queues into use again",
+  access: 'write',
+  params: azParams,
+  query: dryRunQuery,
+  body: null,
+  result: schemas.azChange,
+  responses: { 200: { description: 'What moved, or would move.', schema: schemas.azChange } },
+  errors: [...readErrors, 'conflict'],
+  run: (context, { params: { device, az }, query: { dryRun } }) =>
+    changeAz(context, {
+      device,
+      az,
+      dryRun,
+      plan: (attached) => attached.planRecovery(az),
+      perform: (attached) => attached.recoverAz(az),
+      done: 'recovered',
+    }),
+});
+
+const planRequest = z
+  .strictObject({ az: z.string('the name of an AZ').min(1).max(63), force: z.boolean('true or false').optional() })
+  .meta({ id: 'PlanRequest' });
+
+export const planFailure = operation({
+  id: 'planFailure',
+  method: 'post',
+  path: '/api/v1/devices/{device}/plan',
+  tag: 'azs',
+  summary: 'What the failure of an AZ would move',
+  access: 'read',
+  params: deviceParams,
+  query: z.strictObject({}),
+  body: { schema: planRequest, example: { az: 'az-a' } },
+  result: schemas.failurePlan,
+  responses: { 200: { description: 'The plan. Nothing is changed.', schema: schemas.failurePlan } },
+  errors: [...readErrors, 'policy_refused', 'conflict', 'unsupported_media_type', 'too_large'],
+  run: ({ controller }, { params: { device }, body: { az, force } }) =>
+    controller.withDevice(device, (attached) => {
+      const plan = attached.planFailure(az, force);
+      const azs = attached.queues().map((queue) => queue.az);
+      return {
+        data: {
+          device: deviceText(device),
+          az,
+          ...moveCounts(plan.summary),
+          queues: queuePlans(plan).map((queue) => ({ ...queue, az: azs[queue.queue] ?? null })),
+          moves: movesByQueue(plan),
+        },
+      };
+    }),
+});
+
+export const azOperations = [listAzs, replaceAzs, getAz, putAz, deleteAz, failAz, recoverAz, planFailure] as const;

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Where the kernel differs from what was asked for. */
+import { linkInfo } from '../loader/link.ts';
+import type { PinFolder } from '../loader/pins.ts';
+import { LINK_EGRESS, LINK_XDP } from './attach.ts';
+import type { Dataplane } from './dataplane.ts';
+import type { DeviceRecord } from './record.ts';
+import { nextGeneration, type RuleStore } from './rule-store.ts';
+import type { TableStore } from './table-store.ts';
+
+export interface Drift {
+  what: 'rules' | 'rule generation' | 'steering table' | 'CPUMAP' | 'XDP link' | 'egress link';
+  spec: string;
+  kernel: string;
+}
+
+export interface DriftParts {
+  dataplane: Dataplane;
+  rules: RuleStore;
+  tables: TableStore;
+  pins: PinFolder;
+  record: DeviceRecord;
+  /** Rules that were asked for. */
+  ruleCount: number;
+  /** Queues that the recorded state has in use. */
+  usableQueues: bigint;
+}
+
+export function findDrift({ dataplane, rules, tables, pins, record, ruleCount, usableQueues }: DriftParts): Drift[] {
+  const drift: Drift[] = [];
+  const add = (what: Drift['what'], spec: unknown, kernel: unknown): void => {
+    drift.push({ what, spec: String(spec), kernel: String(kernel) });
+  };
+  const { settings, ruleGeneration } = record;
+  if (rules.generation() !== ruleGeneration) add('rule generation', ruleGeneration, rules.generation());
+  const loaded = rules.slots().size;
+  if (loaded !== ruleCount) add('rules', ruleCount, loaded);
+  const active = tables.active();
+  const inUse = active === null ? 'steering is off' : maskText(tables.usableQueues(active));
+  if (inUse !== maskText(usableQueues)) add('steering table', maskText(usableQueues), inUse);
+  const missing = [...new Set(settings.queueCpus)].filter((cpu) => dataplane.cpus.get(cpu) === undefined);
+  if (missing.length > 0) add('CPUMAP', 'an entry for each CPU', `none for CPU ${missing.join(', ')}`);
+  using link = pins.open(LINK_XDP);
+  if (linkInfo(dataplane.native, link).ifindex === 0) add('XDP link', 'attached', 'its device is gone');
+  if (settings.egress === 'tcx' && !pins.exists(LINK_EGRESS)) add('egress link', 'tcx', 'missing');
+  return drift;
+}
+
+export interface Repair {
+  /** What it does. */
+  text: string;
+  perform: () => void;
+}
+
+/** What brings the kernel back to what is recorded. Links are left out: they are made by attaching. */
+export function repairsFor(
+  drift: readonly Drift[],
+  ruleCount: number,
+  repair: Record<'cpumap' | 'rules' | 'table', () => void>,
+): Repair[] {
+  const has = (...what: Drift['what'][]): boolean => drift.some((entry) => what.includes(entry.what));
+  return [
+    ...(has('CPUMAP') ? [{ text: 'make the missing CPUMAP entries', perform: repair.cpumap }] : []),
+    ...(has('rules', 'rule generation')
+      ? [{ text: `load the ${ruleCount} rules that are recorded`, perform: repair.rules }]
+      : []),
+    ...(has('steering table')
+      ? [{ text: 'write the steering table that belongs to the recorded state', perform: repair.table }]
+      : []),
+  ];
+}
+
+/** What a process that was killed had recorded, but not yet switched to. */
+export function isInterrupted({ rules, record }: Pick<DriftParts, 'rules' | 'record'>): boolean {
+  return record.ruleGeneration !== rules.generation() && record.ruleGeneration === nextGeneration(rules.generation());
+}
+
+export function driftText({ what, spec, kernel }: Drift): string {
+  return `${what}: asked for ${spec}, the kernel has ${kernel}`;
+}
+
+function maskText(queues: bigint): string {
+  return `0x${queues.toString(16)}`;
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The engine's side in its worker thread: one operation at a time, and a look at the devices in between. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { dispatch } from '../api/dispatch.ts';
+import type { ApiContext, ApiEvent } from '../api/operation.ts';
+import { operationsById } from '../api/operations/index.ts';
+import { asVnicError } from '../api/problem.ts';
+import { openController } from '../app/environment.ts';
+import { Keeper } from '../app/keeper.ts';
+import { deviceText } from '../loader/pins.ts';
+import type { DeviceSample } from '../telemetry/metrics/sample.ts';
+import type { EngineOptions, FromEngine, ToEngine } from './engine.ts';
+
+const LOOK_INTERVAL_MS = 1000;
+
+const port = parentPort!;
+const { stateFolder, config } = workerData as EngineOptions;
+
+function send(message: FromEngine, transfer: ArrayBuffer[] = []): void {
+  port.postMessage(message, transfer);
+}
+
+function publish(event: ApiEvent): void {
+  send({ kind: 'event', event });
+}
+
+const controller = openController(
+  { ...process.env, VNIC_STATE_DIR: stateFolder },
+  {
+    keepOpen: true,
+    onDamage: ({ device, ...report }) =>
+      publish({ type: 'state.damaged', device: deviceText(device), data: { ...report } }),
+  },
+);
+const context: ApiContext = { controller, publish };
+const keeper = new Keeper(controller, publish);
+
+async function perform(message: ToEngine): Promise<void> {
+  switch (message.kind) {
+    case 'call': {
+      const response = await dispatch(context, operationsById.get(message.operation)!, message.request);
+      const { body } = response;
+      const isAlone = body !== null && body.buffer instanceof ArrayBuffer && body.byteLength === body.buffer.byteLength;
+      send({ kind: 'answer', id: message.id, response }, isAlone ? [body.buffer as ArrayBuffer] : []);
+      return;
+    }
+    case 'samples':
+      takeSamples(message.id);
+      return;
+    case 'ping':
+      send({ kind: 'done', id: message.id, error: null });
+      return;
+    case 'reload':
+      send({ kind: 'done', id: message.id, error: failureOf(() => keeper.start(message.config)) });
+      return;
+    case 'stop':
+      clearInterval(looking);
+      controller.close();
+      port.close();
+      return;
+  }
+}
+
+function takeSamples(id: number): void {
+  let samples: DeviceSample[] = [];
+  const error = failureOf(() => {
+    samples = controller.samples();
+  });
+  if (error === null) send({ kind: 'samples', id, samples });
+  else send({ kind: 'done', id, error });
+}
+
+function failureOf(action: () => void): { message: string; remedy: string | null } | null {
+  try {
+    action();
+    return null;
+  } catch (thrown) {
+    const { message, remedy = null } = asVnicError(thrown);
+    return { message, remedy };
+  }
+}
+
+/** Operations that wait, so that each finds what the one before it left. */
+let queue: Promise<void> = Promise.resolve();
+
+port.on('message', (message: ToEngine) => {
+  queue = queue.then(() => perform(message));
+});
+
+keeper.start(config);
+const looking = setInterval(() => keeper.look(), LOOK_INTERVAL_MS);
+send({ kind: 'ready' });

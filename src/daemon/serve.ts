@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The life of a daemon: takes the state, adopts the devices, serves, reloads, and stops without touching the dataplane. */
+import type { Logger } from 'pino';
+import packageFile from '../../package.json' with { type: 'json' };
+import type { ApiEvent } from '../api/operation.ts';
+import { requireCapabilities, requireObject, stateFolderOf } from '../app/environment.ts';
+import { takeState } from '../app/state-lock.ts';
+import { formatListen } from '../config/daemon.ts';
+import { VnicError } from '../errors.ts';
+import { loadNative } from '../loader/ffi/index.ts';
+import { ServiceManager } from '../loader/service-manager.ts';
+import { WorkerEngine } from './engine.ts';
+import { EventLog } from './event-log.ts';
+import { HttpServer } from './http/server.ts';
+import { createMetrics } from './metrics.ts';
+import { type DaemonSettings, readSettings } from './settings.ts';
+
+export interface ServeOptions {
+  configFile?: string;
+  /** Overrides the configuration and EXPORTER_PORT. */
+  listen?: string;
+  environment: NodeJS.ProcessEnv;
+  log: Logger;
+}
+
+/** Open requests get so long to end. */
+const GRACE_MS = 5000;
+
+/** Events that somebody should look at. */
+const alarming = new Set(['device.failed', 'device.gone', 'state.damaged', 'drift.found', 'config.refused']);
+
+/**
+ * Serves until SIGTERM or SIGINT. Throws what keeps it from starting: `not_permitted`, `conflict` (another daemon has the
+ * state; an address is in use), `invalid_config`. Throws `failed` when the engine ends by itself.
+ */
+export async function serve(options: ServeOptions): Promise<void> {
+  const { environment, log } = options;
+  requireCapabilities();
+  requireObject();
+  let settings = await readSettings(options.configFile, options.listen, environment);
+  const native = loadNative();
+  native.setPrint(null);
+  const stateFolder = stateFolderOf(environment);
+  using _state = takeState(native, stateFolder);
+
+  const manager = new ServiceManager(native, environment, {
+    onFailure: (reason) => log.warn({ reason: String(reason) }, 'the service manager cannot be told'),
+  });
+  const events = new EventLog(Date.now());
+  const publish = (event: ApiEvent): void => {
+    const { id, type, device, data } = events.publish(event);
+    log[alarming.has(type) ? 'warn' : 'info']({ event: id, device, ...data }, type);
+  };
+  const engine = new WorkerEngine({ stateFolder, config: settings.config }, publish);
+  let state: { ready: boolean; reason: string } = { ready: false, reason: 'devices are being adopted' };
+  const http = new HttpServer({
+    engine,
+    events,
+    config: settings.daemon,
+    isReady: () => state,
+    native,
+    log,
+    version: packageFile.version,
+    metrics: createMetrics({ engine, version: packageFile.version, cacheMs: () => settings.metricsCacheMs }),
+  });
+
+  const stopped = Promise.withResolvers<string>();
+  const ended = engine.ended.then((reason) => {
+    // A handler of libbpf's messages that ended with its thread would be called no more, but crash.
+    native.setPrint(null);
+    return reason;
+  });
+  const stop = (signal: NodeJS.Signals): void => stopped.resolve(signal);
+  const reload = (): void => {
+    void reloadAll().catch((error: unknown) => log.error({ err: error }, 'reloading failed'));
+  };
+
+  async function reloadAll(): Promise<void> {
+    manager.reloading();
+    try {
+      const next = await readSettings(options.configFile, options.listen, environment);
+      warnOfFixed(settings, next, log);
+      http.reload(next.daemon);
+      settings = next;
+      await engine.reload(next.config);
+      publish({ type: 'config.reloaded', device: null, data: { file: options.configFile ?? null } });
+    } catch (error) {
+      const { message, remedy = null } = error instanceof VnicError ? error : new VnicError('failed', String(error));
+      publish({ type: 'config.refused', device: null, data: { file: options.configFile ?? null, message, remedy } });
+    }
+    manager.ready('ready');
+  }
+
+  const watchdog = startWatchdog(manager, engine, log);
+  process.on('SIGTERM', stop).on('SIGINT', stop).on('SIGHUP', reload);
+  try {
+    await http.listen();
+    manager.status(state.reason);
+    await Promise.race([engine.ready, stopped.promise]);
+    state = { ready: true, reason: 'ready' };
+    manager.ready('ready');
+    const { listen, socket } = settings.daemon;
+    log.info(
+      { socket: socket.path, listen: listen === null ? null : formatListen(listen), state: stateFolder },
+      'ready',
+    );
+    const reason = await Promise.race([stopped.promise, ended.then((text) => new Error(text))]);
+    if (reason instanceof Error) {
+      throw new VnicError('failed', `The engine of the daemon ended: ${reason.message}.`, {
+        remedy: 'What is attached goes on. Report it with the log of the daemon.',
+        cause: reason,
+      });
+    }
+    log.info({ signal: reason }, 'stopping; what is attached goes on');
+  } finally {
+    clearInterval(watchdog);
+    process.off('SIGTERM', stop).off('SIGINT', stop).off('SIGHUP', reload);
+    state = { ready: false, reason: 'the daemon is stopping' };
+    manager.stopping();
+    await http.close(GRACE_MS);
+    await engine.stop();
+    await ended;
+  }
+}
+
+/** An engine that does not come round to a ping within the interval is not reported as alive. */
+function startWatchdog(manager: ServiceManager, engine: WorkerEngine, log: Logger): NodeJS.Timeout | undefined {
+  const interval = manager.watchdogIntervalMs;
+  if (interval === null) return undefined;
+  return setInterval(() => {
+    engine.ping().then(
+      () => manager.watchdog(),
+      (error: unknown) => log.error({ err: error }, 'the engine does not answer'),
+    );
+  }, interval);
+}
+
+/** What a running daemon keeps, whatever the file says now. */
+function warnOfFixed(before: DaemonSettings, after: DaemonSettings, log: Logger): void {
+  for (const field of ['listen', 'socket'] as const) {
+    if (JSON.stringify(before.daemon[field]) === JSON.stringify(after.daemon[field])) continue;
+    log.warn({ field: `daemon.${field}` }, 'this takes effect when the daemon is started again');
+  }
+}

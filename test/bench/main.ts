@@ -5,6 +5,7 @@ import { loadNative } from '../../src/loader/ffi/index.ts';
 import { rulesGrowth } from './cases.ts';
 import { benchPackets, type PacketResult } from './packet.ts';
 import { describeMachine, writeReport } from './report.ts';
+import { benchRest } from './rest.ts';
 import { benchRules } from './rules.ts';
 
 const root = path.join(import.meta.dirname, '../..');
@@ -13,7 +14,7 @@ const native = loadNative();
 interface Part {
   title: string;
   digits: number;
-  run: () => PacketResult[];
+  run: () => PacketResult[] | Promise<PacketResult[]>;
 }
 
 const parts: Record<string, Part> = {
@@ -26,6 +27,11 @@ const parts: Record<string, Part> = {
     title: 'ms from the parsed body to the live set, and the ratio to JSON.parse of the body (median, quartiles)',
     digits: 1,
     run: () => benchRules(native),
+  },
+  rest: {
+    title: 'ms under 100 kpps of traffic, and the worst against what is promised (quartiles)',
+    digits: 1,
+    run: () => benchRest(),
   },
 };
 
@@ -43,7 +49,7 @@ const results = {
 let missed = 0;
 for (const [name, { title: heading, digits, run }] of Object.entries(parts)) {
   if (asked.length > 0 && !asked.includes(name)) continue;
-  const list = run();
+  const list = await run();
   results.parts[name] = list;
   console.log(`${name}: ${heading}`);
   for (const { name: title, unit, median, ratio, ratioSpread, bound } of list) {

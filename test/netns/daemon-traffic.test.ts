@@ -91,7 +91,7 @@ describe('the daemon under traffic', function () {
     assert.deepEqual({ lost: result.lost, halfSet: result.halfSet }, { lost: 0, halfSet: 0 });
     assert.ok(
       result.onQueues.every((packets) => packets > 1000),
-      `packets on the sets' queues: ${result.onQueues}`,
+      `packets on the sets' queues: ${result.onQueues.join(', ')}`,
     );
     assert.equal(result.onQueues[0] + result.onQueues[1], result.sent);
   });

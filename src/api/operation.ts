@@ -41,7 +41,7 @@ export interface ApiEvent {
 /** What operations work with. */
 export interface ApiContext {
   controller: Controller;
-  publish(event: ApiEvent): void;
+  publish: (event: ApiEvent) => void;
 }
 
 /** What an operation answers: `data` is sent as JSON; `text` as it is. */

@@ -18,10 +18,10 @@ export function ruleView(device: AttachedDevice, rule: Rule): RuleView {
   return { ...formatRule(rule), counters: device.countersOf(rule.id) };
 }
 
-export function azView({ config, state, cause, since }: AzStatus) {
+export function azView({ config, state, cause, since, evidence }: AzStatus) {
   const { queues: _, weight: __, prefixes: ___, ...rest } = formatAz(config);
   const { prefixes = [] } = formatAz(config);
-  return { ...rest, queues: [...config.queues], weight: config.weight, prefixes, state, cause, since };
+  return { ...rest, queues: [...config.queues], weight: config.weight, prefixes, state, cause, since, evidence };
 }
 
 export function moveCounts({ moved, forced, planned, collateral, maxOverMean }: PlanSummary) {

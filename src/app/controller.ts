@@ -66,6 +66,8 @@ export class Controller {
   readonly #leftovers: Leftovers;
   readonly #open: OpenDevices | null;
   #hasLock = false;
+  /** Attachments that were found whole, by the inode of their link's pin. */
+  readonly #settled = new Map<string, number>();
   /** Devices with leftovers that could not be cleared away, and why. */
   readonly #unsettled = new Map<string, unknown>();
 
@@ -84,9 +86,11 @@ export class Controller {
     using _lock = FileLock.acquire(this.native, this.#lockFile, this.#lockTimeoutMs);
     this.#unsettled.clear();
     for (const device of pinnedDevices()) {
-      if (this.#open?.get(this.pins(device)) != null) continue;
+      const pins = this.pins(device);
+      if (this.#open?.get(pins) != null || this.#isSettled(pins)) continue;
       try {
         this.#leftovers.settle(device);
+        this.#noteSettled(pins);
       } catch (error) {
         // One device that cannot be cleared up must not be in the way of the others.
         this.#unsettled.set(deviceText(device), error);
@@ -98,6 +102,20 @@ export class Controller {
     } finally {
       this.#hasLock = false;
     }
+  }
+
+  /** Whether this attachment was found whole before. What is gone has to be looked at again. */
+  #isSettled(pins: PinFolder): boolean {
+    const known = this.#settled.get(deviceText(pins.device));
+    return (
+      known !== undefined && known === pins.inode(LINK_XDP) && this.#leftovers.attachedIfindex(pins.device) !== null
+    );
+  }
+
+  #noteSettled(pins: PinFolder): void {
+    const inode = pins.inode(LINK_XDP);
+    if (inode === null) this.#settled.delete(deviceText(pins.device));
+    else this.#settled.set(deviceText(pins.device), inode);
   }
 
   pins(device: DeviceId): PinFolder {
@@ -263,6 +281,15 @@ export class Controller {
     });
   }
 
+  /**
+   * Runs `action`, which only reads, on the device. A process that holds it open need not wait for the lock: a command that
+   * attaches another device has it for a second.
+   */
+  readDevice<T>(device: DeviceId, action: (device: AttachedDevice) => T): T {
+    const known = this.#open?.get(this.pins(device)) ?? null;
+    return known === null ? this.withDevice(device, action) : action(known);
+  }
+
   #openKept(open: OpenDevices, device: DeviceId): AttachedDevice {
     const pins = this.pins(device);
     const known = open.get(pins);
@@ -274,7 +301,8 @@ export class Controller {
 
   /** Attached and recorded devices, by name. */
   summaries(): DeviceSummary[] {
-    return this.locked(() => this.#summaries());
+    // A process that lives long clears up after others every now and then; a command does it now.
+    return this.#open === null ? this.locked(() => this.#summaries()) : this.#summaries();
   }
 
   #summaries(): DeviceSummary[] {
@@ -293,16 +321,14 @@ export class Controller {
 
   /** What the metrics say of every device that is there. One that cannot be read is left out: its status says why. */
   samples(): DeviceSample[] {
-    return this.locked(() =>
-      this.devices().flatMap((device) => {
-        try {
-          return this.isPresent(device) ? [this.withDevice(device, (attached) => attached.sample())] : [];
-        } catch (error) {
-          if (error instanceof VnicError) return [];
-          throw error;
-        }
-      }),
-    );
+    return this.records.devices().flatMap((device) => {
+      try {
+        return this.isPresent(device) ? [this.readDevice(device, (attached) => attached.sample())] : [];
+      } catch (error) {
+        if (error instanceof VnicError) return [];
+        throw error;
+      }
+    });
   }
 
   /** Whether the device is attached and there. */
@@ -332,10 +358,12 @@ export class Controller {
         const found = attached.drift();
         return { drift: found, actions: attached.mend(found, !dryRun) };
       });
-      const egress = drift.some(({ what }) => what === 'egress link');
-      if (!egress) return { drift, actions };
-      if (!dryRun) this.#attachAgain(device);
-      return { drift, actions: [...actions, 'attach the device again, with its egress program'] };
+      const renamed = drift.find(({ what }) => what === 'device name')?.kernel;
+      const isHere = renamed !== undefined && this.links(device.netns).has(renamed);
+      if (!isHere && !drift.some(({ what }) => what === 'egress link')) return { drift, actions };
+      const name = isHere ? renamed : device.name;
+      if (!dryRun) this.#attachAgain(device, { ...device, name });
+      return { drift, actions: [...actions, `attach the device again, as ${name}, with all its programs`] };
     }
     if (this.records.peek(device) === null) throw notAttached(device);
     const drift: Drift[] = [{ what: 'XDP link', spec: 'attached', kernel: 'missing' }];
@@ -344,7 +372,7 @@ export class Controller {
   }
 
   /** As it was attached before. Takes off what is left of that first. */
-  #attachAgain(device: DeviceId): void {
+  #attachAgain(device: DeviceId, as = device): void {
     this.locked(() => {
       const record = this.records.read(device);
       if (record === null) throw notAttached(device);
@@ -352,7 +380,8 @@ export class Controller {
         this.#open?.drop(device);
         this.#leftovers.takeOff(device);
       }
-      this.attach(device, requestOf(record));
+      this.attach(as, requestOf(record));
+      if (as.name !== device.name) this.records.remove(device);
     });
   }
 

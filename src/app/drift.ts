@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Where the kernel differs from what was asked for. */
+import { linksIn } from '../loader/device-watch.ts';
+import type { Native } from '../loader/ffi/index.ts';
 import { linkInfo } from '../loader/link.ts';
 import type { PinFolder } from '../loader/pins.ts';
 import { LINK_EGRESS, LINK_XDP } from './attach.ts';
@@ -9,7 +11,7 @@ import { nextGeneration, type RuleStore } from './rule-store.ts';
 import type { TableStore } from './table-store.ts';
 
 export interface Drift {
-  what: 'rules' | 'rule generation' | 'steering table' | 'CPUMAP' | 'XDP link' | 'egress link';
+  what: 'rules' | 'rule generation' | 'steering table' | 'CPUMAP' | 'XDP link' | 'egress link' | 'device name';
   spec: string;
   kernel: string;
 }
@@ -41,7 +43,12 @@ export function findDrift({ dataplane, rules, tables, pins, record, ruleCount, u
   const missing = [...new Set(settings.queueCpus)].filter((cpu) => dataplane.cpus.get(cpu) === undefined);
   if (missing.length > 0) add('CPUMAP', 'an entry for each CPU', `none for CPU ${missing.join(', ')}`);
   using link = pins.open(LINK_XDP);
-  if (linkInfo(dataplane.native, link).ifindex === 0) add('XDP link', 'attached', 'its device is gone');
+  const { ifindex } = linkInfo(dataplane.native, link);
+  if (ifindex === 0) add('XDP link', 'attached', 'its device is gone');
+  else {
+    const name = nameOf(dataplane.native, record.device.netns, ifindex);
+    if (name !== record.device.name) add('device name', record.device.name, name ?? 'in another namespace');
+  }
   if (settings.egress === 'tcx' && !pins.exists(LINK_EGRESS)) add('egress link', 'tcx', 'missing');
   return drift;
 }
@@ -68,6 +75,11 @@ export function repairsFor(
       ? [{ text: 'write the steering table that belongs to the recorded state', perform: repair.table }]
       : []),
   ];
+}
+
+function nameOf(native: Native, netns: string | null, ifindex: number): string | null {
+  for (const [name, link] of linksIn(native, netns)) if (link.ifindex === ifindex) return name;
+  return null;
 }
 
 /** What a process that was killed had recorded, but not yet switched to. */

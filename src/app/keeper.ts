@@ -7,12 +7,12 @@ import { createHash } from 'node:crypto';
 import type { Config } from '../config/config.ts';
 import { type DeviceConfig, formatDevice } from '../config/device.ts';
 import { VnicError } from '../errors.ts';
+import type { Link } from '../loader/device-watch.ts';
 import { type DeviceId, deviceText } from '../loader/pins.ts';
 import { requestOf } from './attach-request.ts';
 import type { Controller } from './controller.ts';
 import { type Drift, driftText } from './drift.ts';
-import { type KnownDevice, matchDevices } from './reattach.ts';
-import type { DeviceRecord } from './record.ts';
+import { type KnownDevice, matchDevices, type Reattachment } from './reattach.ts';
 import { objectSha256 } from './upgrade.ts';
 
 /** Something to tell whoever follows the events. */
@@ -25,13 +25,20 @@ export function configSha256(config: DeviceConfig): string {
     .digest('hex');
 }
 
+/** What failed is tried again after this, or when another device has the name. */
+const RETRY_MS = 30_000;
+
 export class Keeper {
   readonly #controller: Controller;
   readonly #publish: Publish;
-  /** Devices that were there at the last look. */
-  readonly #present = new Set<string>();
+  /** Recorded devices that were not there at the last look. */
+  readonly #gone = new Set<string>();
   /** Recorded devices that are yet to be adopted. */
   readonly #unadopted = new Map<string, DeviceId>();
+  /** Sections of the configuration that are yet to be applied, by device. */
+  #sections = new Map<string, DeviceConfig>();
+  /** Attempts, by device: which device it was, and when the next one is due. */
+  readonly #refused = new Map<string, { ifindex: number; againMs: number }>();
   /** What was last told of each device, so that it is told once. */
   readonly #told = new Map<string, string>();
 
@@ -44,7 +51,13 @@ export class Keeper {
   start(config: Config | null): void {
     for (const device of this.#controller.records.devices()) this.#unadopted.set(deviceText(device), device);
     this.#attempt(null, 'look at devices', () => {
-      this.#adoptRest(this.#recorded());
+      const recorded = this.#recorded();
+      // Killed while records were renamed: what is staged beside a device that is not attached is what comes next.
+      this.#controller.locked(() => {
+        for (const device of recorded)
+          if (!this.#controller.isAttached(device)) this.#controller.records.promote(device);
+      });
+      this.#adoptRest(recorded);
       this.#reattach();
     });
     if (config !== null) this.applyConfig(config);
@@ -76,7 +89,7 @@ export class Keeper {
       if (finished.length > 0) this.#tell('device.finished', device, { actions: finished });
       return attached.drift();
     });
-    this.#present.add(deviceText(device));
+    this.#gone.delete(deviceText(device));
     this.#tell('device.adopted', device, { drift: drift.map(driftText) });
     if (upgraded !== null) this.#tell('device.upgraded', device, { ...upgraded });
     this.#tellDrift(device, drift);
@@ -91,24 +104,28 @@ export class Keeper {
   #look(): void {
     const recorded = this.#recorded();
     this.#adoptRest(recorded);
+    const known = new Set(recorded.map(deviceText));
+    for (const text of this.#gone) if (!known.has(text)) this.#gone.delete(text);
     for (const device of recorded) {
       const text = deviceText(device);
       const isPresent = this.#controller.isPresent(device);
       if (!isPresent) {
         this.#controller.forget(device);
-        if (this.#present.delete(text)) this.#tell('device.gone', device, {});
+        if (!this.#gone.has(text)) this.#tell('device.gone', device, {});
+        this.#gone.add(text);
       }
       if (isPresent) {
-        this.#present.add(text);
+        this.#gone.delete(text);
         this.#attempt(device, 'look at', () =>
           this.#tellDrift(
             device,
-            this.#controller.withDevice(device, (attached) => attached.drift()),
+            this.#controller.readDevice(device, (attached) => attached.drift()),
           ),
         );
       }
     }
     this.#reattach();
+    this.#applySections();
   }
 
   /** Attaches recorded devices that are there and not attached, under the name they have now. */
@@ -124,51 +141,108 @@ export class Keeper {
       const taken = controller.devices().filter((device) => device.netns === netns && controller.isPresent(device));
       const links = controller.links(netns);
       const matches = matchDevices(records, links, new Set(taken.map(({ name }) => name)));
-      // All of them are read first: attaching one may write under the name that another one's record has.
-      const returned = matches.map(({ record: { device }, name }) => ({
-        record: this.#attempt(device, 'read', () => controller.locked(() => controller.records.read(device))),
-        device: { name, netns },
-      }));
-      const names = new Set(matches.map(({ name }) => name));
-      for (const { record, device } of returned) if (record !== null) this.#attachRecorded(record, device, names);
+      const worthwhile = matches.filter(({ name }) => this.#isWorthTrying({ name, netns }, links));
+      this.#attempt(null, 'rename records', () => this.#moveRecords(worthwhile, netns));
+      for (const { record, name } of worthwhile) this.#attachRecorded({ name, netns }, record.device.name);
     }
   }
 
-  #attachRecorded(record: DeviceRecord, device: DeviceId, reused: ReadonlySet<string>): void {
-    this.#attempt(device, 'attach', () => {
-      this.#controller.attach(device, requestOf(record));
-      this.#present.add(deviceText(device));
-      const before = record.device;
-      const renamed = before.name !== device.name;
-      // Its old name may be another device's new one.
-      if (renamed && !reused.has(before.name)) this.#controller.records.remove(before);
-      this.#tell('device.returned', device, { mac: record.mac, ...(renamed ? { earlierName: before.name } : {}) });
+  /**
+   * Gives records the names that their devices have now, before any of them is attached: two devices may have changed
+   * names. The new ones are all on disk before the first takes the place of an old one.
+   */
+  #moveRecords(matches: readonly Reattachment[], netns: string | null): void {
+    const { records } = this.#controller;
+    const renamed = matches.filter(({ record, name }) => record.device.name !== name);
+    if (renamed.length === 0) return;
+    this.#controller.locked(() => {
+      const moved = renamed.flatMap(({ record, name }) => {
+        const full = records.read(record.device);
+        return full === null ? [] : [{ ...full, device: { name, netns } }];
+      });
+      for (const record of moved) records.stage(record);
+      for (const { device } of moved) records.promote(device);
+      const names = new Set(matches.map(({ name }) => name));
+      for (const { record } of renamed) if (!names.has(record.device.name)) records.remove(record.device);
     });
+  }
+
+  #attachRecorded(device: DeviceId, earlierName: string): void {
+    const done = this.#attempt(device, 'attach', () => {
+      const record = this.#controller.locked(() => this.#controller.records.read(device));
+      if (record === null) return true;
+      this.#controller.attach(device, requestOf(record));
+      this.#gone.delete(deviceText(device));
+      const { mac } = record;
+      this.#tell('device.returned', device, { mac, ...(earlierName === device.name ? {} : { earlierName }) });
+      return true;
+    });
+    if (done !== null) this.#refused.delete(deviceText(device));
+  }
+
+  /** What was refused a moment ago is not tried again and again, unless it is another device by now. */
+  #isWorthTrying(device: DeviceId, links: ReadonlyMap<string, Link>): boolean {
+    const key = deviceText(device);
+    const ifindex = links.get(device.name)?.ifindex;
+    if (ifindex === undefined) return false;
+    const last = this.#refused.get(key);
+    const now = performance.now();
+    if (last !== undefined && last.ifindex === ifindex && now < last.againMs) return false;
+    this.#refused.set(key, { ifindex, againMs: now + RETRY_MS });
+    return true;
   }
 
   /**
    * A section of the file that says something else than when it was last applied is applied; one that says the same leaves
-   * what was changed since by other ways. A device that the file does not name is left alone.
+   * what was changed since by other ways. A device that the file does not name is left alone. What cannot be applied now
+   * is tried again.
    */
   applyConfig(config: Config): void {
-    for (const section of config.devices) {
-      const device: DeviceId = { name: section.name, netns: null };
-      this.#attempt(device, 'configure', () => this.#applySection(device, section));
+    this.#sections = new Map(config.devices.map((section) => [section.name, section]));
+    this.#refused.clear();
+    this.#applySections();
+  }
+
+  #applySections(): void {
+    if (this.#sections.size === 0) return;
+    const links = this.#controller.links(null);
+    for (const [name, section] of this.#sections) {
+      const device: DeviceId = { name, netns: null };
+      const key = deviceText(device);
+      if (!links.has(name)) {
+        this.#tellOnce(`absent ${key}`, 'device.absent', device);
+        continue;
+      }
+      this.#told.delete(`absent ${key}`);
+      if (!this.#isWorthTrying(device, links)) continue;
+      const done = this.#attempt(device, 'configure', () => this.#applySection(device, section));
+      if (done === null) continue;
+      this.#sections.delete(name);
+      this.#refused.delete(key);
     }
   }
 
-  #applySection(device: DeviceId, section: DeviceConfig): void {
+  /** Gives true: an attempt that was made. */
+  #applySection(device: DeviceId, section: DeviceConfig): boolean {
     const controller = this.#controller;
     const sha256 = configSha256(section);
+    const data = { rules: section.rules.length, azs: section.azs.length };
     if (controller.isPresent(device)) {
       const changed = controller.withDevice(device, (attached) => attached.applyConfig(section, sha256));
-      if (changed) this.#tell('config.applied', device, { rules: section.rules.length, azs: section.azs.length });
-      return;
+      if (changed) this.#tell('config.applied', device, data);
+      return true;
     }
-    if (controller.records.peek(device)?.configSha256 === sha256) return;
+    if (controller.locked(() => controller.records.peek(device))?.configSha256 === sha256) return true;
     controller.attach(device, { config: section, mode: 'native', configSha256: sha256 });
-    this.#present.add(deviceText(device));
-    this.#tell('device.attached', device, { rules: section.rules.length, azs: section.azs.length });
+    this.#gone.delete(deviceText(device));
+    this.#tell('device.attached', device, data);
+    return true;
+  }
+
+  #tellOnce(key: string, type: string, device: DeviceId): void {
+    if (this.#told.has(key)) return;
+    this.#told.set(key, type);
+    this.#tell(type, device, {});
   }
 
   #tellDrift(device: DeviceId, drift: readonly Drift[]): void {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Devices that a long-lived process holds open, so that an operation need not map and read everything again. */
-import { statSync } from 'node:fs';
 import { type DeviceId, deviceText, type PinFolder } from '../loader/pins.ts';
 import { LINK_XDP } from './attach.ts';
 import type { AttachedDevice } from './attached-device.ts';
@@ -19,14 +18,14 @@ export class OpenDevices {
     const key = deviceText(pins.device);
     const known = this.#open.get(key);
     if (known === undefined) return null;
-    if (known.pinInode === linkInode(pins)) return known.device;
+    if (known.pinInode === pins.inode(LINK_XDP)) return known.device;
     this.drop(pins.device);
     return null;
   }
 
   put(pins: PinFolder, device: AttachedDevice): void {
     this.drop(pins.device);
-    const pinInode = linkInode(pins);
+    const pinInode = pins.inode(LINK_XDP);
     if (pinInode === null) device.close();
     else this.#open.set(deviceText(pins.device), { device, pinInode });
   }
@@ -41,8 +40,4 @@ export class OpenDevices {
     for (const { device } of this.#open.values()) device.close();
     this.#open.clear();
   }
-}
-
-function linkInode(pins: PinFolder): number | null {
-  return statSync(pins.pathOf(LINK_XDP), { throwIfNoEntry: false })?.ino ?? null;
 }

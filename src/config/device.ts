@@ -69,9 +69,15 @@ export function readDevice(name: string, input: unknown, path: Path, problems: P
   };
 }
 
+/** What a system call or a file's name can hold: no NUL, no half of a surrogate pair. */
+export function isText(text: string): boolean {
+  return text.isWellFormed() && !text.includes('\0');
+}
+
 /** What the kernel's dev_valid_name() takes (net/core/dev.c): 1 to 15 bytes, no slash, colon or white space. */
 export function isDeviceName(name: string): boolean {
-  return name !== '.' && name !== '..' && /^[^\s/:]{1,15}$/.test(name) && Buffer.byteLength(name) <= 15;
+  if (name === '.' || name === '..' || !isText(name)) return false;
+  return /^[^\s/:]{1,15}$/.test(name) && Buffer.byteLength(name) <= 15;
 }
 
 /** A device and its user form. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The life of a daemon: takes the state, adopts the devices, serves, reloads, and stops without touching the dataplane. */
+import { setPriority } from 'node:os';
 import type { Logger } from 'pino';
 import packageFile from '../../package.json' with { type: 'json' };
 import type { ApiEvent } from '../api/operation.ts';
@@ -25,6 +26,9 @@ export interface ServeOptions {
 
 /** Open requests get so long to end. */
 const GRACE_MS = 5000;
+
+/** Of nice(2): a little above others. */
+const MAIN_THREAD_NICE = -5;
 
 /** Events that somebody should look at. */
 const alarming = new Set(['device.failed', 'device.gone', 'state.damaged', 'drift.found', 'config.refused']);
@@ -52,6 +56,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     log[alarming.has(type) ? 'warn' : 'info']({ event: id, device, ...data }, type);
   };
   const engine = new WorkerEngine({ stateFolder, config: settings.config }, publish);
+  preferMainThread(log);
   let state: { ready: boolean; reason: string } = { ready: false, reason: 'devices are being adopted' };
   const http = new HttpServer({
     engine,
@@ -120,6 +125,18 @@ export async function serve(options: ServeOptions): Promise<void> {
     await http.close(GRACE_MS);
     await engine.stop();
     await ended;
+  }
+}
+
+/**
+ * Answers come before work: the engine's thread was made before this and keeps its priority, so that compiling a large
+ * rule set on a busy machine does not keep health checks and scrapes waiting.
+ */
+function preferMainThread(log: Logger): void {
+  try {
+    setPriority(MAIN_THREAD_NICE);
+  } catch (error) {
+    log.debug({ err: error }, 'the main thread keeps its priority');
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Pins: where a device's maps, programs and links stay between commands, under /sys/fs/bpf/vnic/<device>/. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statfsSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statfsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { VnicError } from '../errors.ts';
 import { Fd } from './fd.ts';
@@ -74,6 +74,11 @@ export class PinFolder {
       });
     }
     return new Fd(this.#native, this.#native.check(this.#native.libbpf.bpf_obj_get(file), 'bpf_obj_get', file));
+  }
+
+  /** bpffs gives each pin a number of its own; null where there is no such pin. */
+  inode(name: string): number | null {
+    return statSync(this.pathOf(name), { throwIfNoEntry: false })?.ino ?? null;
   }
 
   names(): string[] {

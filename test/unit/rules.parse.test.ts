@@ -221,6 +221,16 @@ describe('prefixes', () => {
 describe('a rule set', () => {
   const rule = (id: number, fields: Record<string, unknown> = {}) => parseRule({ id, action: 'pass', ...fields });
 
+  it('with problems without end names the first thousand, and says that there are more', () => {
+    const error = thrownBy(() =>
+      parseRules([...Array.from({ length: 100_000 }, () => null), { id: 1, action: 'pass' }]),
+    );
+    const problems = error.details['problems'] as { path: string; message: string }[];
+    assert.equal(problems.length, 1001);
+    assert.equal(problems[999]?.path, 'rules[999]');
+    assert.match(problems[1000]?.message ?? '', /more problems/);
+  });
+
   it('with an id used twice is refused', () => {
     const error = thrownBy(() => validateRules([rule(1), rule(2, { priority: 1 }), rule(1, { priority: 2 })]));
     assert.equal(error.code, 'invalid_rule');

@@ -30,7 +30,7 @@ export const listQueues = operation({
   responses: { 200: { description: 'All queues.', schema: schemas.page(schemas.queueStatus) } },
   errors,
   run: ({ controller }, { params: { device } }) =>
-    controller.withDevice(device, (attached) => ({ data: { items: attached.queues(), next: null } })),
+    controller.readDevice(device, (attached) => ({ data: { items: attached.queues(), next: null } })),
 });
 
 export const listFlows = operation({
@@ -50,7 +50,7 @@ export const listFlows = operation({
   responses: { 200: { description: 'Flows, the largest first.', schema: schemas.page(schemas.flow) } },
   errors,
   run: ({ controller }, { params: { device }, query: { top = DEFAULT_TOP, by = 'bytes' } }) =>
-    controller.withDevice(device, (attached) => ({ data: { items: attached.flows(top, by), next: null } })),
+    controller.readDevice(device, (attached) => ({ data: { items: attached.flows(top, by), next: null } })),
 });
 
 export const getTable = operation({
@@ -67,7 +67,7 @@ export const getTable = operation({
   responses: { 200: { description: 'Queue of each bucket in each row.', schema: schemas.steeringTable } },
   errors,
   run: ({ controller }, { params: { device } }) =>
-    controller.withDevice(device, (attached) => ({
+    controller.readDevice(device, (attached) => ({
       data: { device: deviceText(device), ...attached.steeringTable() },
     })),
 });
@@ -149,7 +149,7 @@ export const explainPacket = operation({
   run: ({ controller }, { params: { device }, body }) => {
     const frame = frameOf(body);
     const { direction = 'ingress' } = body;
-    return controller.withDevice(device, (attached) => ({
+    return controller.readDevice(device, (attached) => ({
       data: { device: deviceText(device), direction, ...attached.explain(frame, direction) },
     }));
   },

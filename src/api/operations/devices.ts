@@ -49,18 +49,13 @@ const attachOutline = schemas.attachRequest.extend({
 
 type AttachBody = z.output<typeof schemas.attachRequest>;
 
+/** How to attach; the other fields are the device's configuration. */
+const attachFields = new Set(['name', 'netns', 'mode', 'egress', 'maxFlows', 'maxRules', 'deliverMetadata']);
+
 /** Undefined where no field of the device's configuration is given. */
-function configOf({
-  name,
-  netns: _,
-  mode: __,
-  egress: ___,
-  maxFlows: ____,
-  maxRules: _____,
-  deliverMetadata: ______,
-  ...config
-}: AttachBody): DeviceConfig | undefined {
-  return Object.keys(config).length === 0 ? undefined : parseDevice(name, config);
+function configOf(body: AttachBody): DeviceConfig | undefined {
+  const config = Object.entries(body).filter(([field]) => !attachFields.has(field));
+  return config.length === 0 ? undefined : parseDevice(body.name, Object.fromEntries(config));
 }
 
 export const attachDevice = operation({
@@ -142,7 +137,7 @@ export const getDevice = operation({
   responses: { 200: { description: 'The status.', schema: schemas.deviceStatus } },
   errors: readErrors,
   run: ({ controller }, { params: { device } }) =>
-    controller.withDevice(device, (attached) => {
+    controller.readDevice(device, (attached) => {
       const status = attached.status();
       return { data: { ...status, azs: status.azs.map(azView) } };
     }),

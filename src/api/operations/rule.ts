@@ -36,7 +36,7 @@ export const getRule = operation({
   responses: { 200: { description: 'The rule.', schema: schemas.ruleView, etag: true } },
   errors: ['not_found', 'abi_mismatch', 'state_damaged'],
   run: ({ controller }, { params }) =>
-    controller.withDevice(params.device, (attached) => {
+    controller.readDevice(params.device, (attached) => {
       const rule = findRule(params.id, attached.config.rules);
       return { data: ruleView(attached, rule), headers: { etag: ruleTag(rule) } };
     }),

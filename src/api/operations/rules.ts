@@ -21,27 +21,43 @@ const MAX_YAML_BYTES = 1 << 20;
 const DEFAULT_PAGE = 100;
 const MAX_PAGE = 1 << 20;
 
-const ruleSet = z.union([z.array(schemas.rule), z.strictObject({ items: z.array(schemas.rule) })]);
+const ruleSet = z.union([
+  z.array(schemas.rule),
+  z
+    .strictObject({ items: z.array(z.union([schemas.rule, schemas.ruleView])), next: z.null().optional() })
+    .meta({ description: 'What GET gives of a whole set. Its counters are not looked at.' }),
+]);
 
-/** The rules of a body. JSON may be a list, or a list under `items` as GET gives it. Throws `usage`, `invalid_rule`. */
+/**
+ * The rules of a body. JSON may be a list, or what GET gives: then the counters are not looked at. Throws `usage`,
+ * `invalid_rule`.
+ */
 function readRuleSet(bytes: Uint8Array, mediaType: string): unknown[] {
   if (mediaType === YAML && bytes.length > MAX_YAML_BYTES) {
-    throw new VnicError(
-      'too_large',
-      `The YAML is ${bytes.length} bytes, of which at most ${MAX_YAML_BYTES} are read.`,
-      {
-        remedy: 'Send large rule sets as JSON or NDJSON.',
-      },
-    );
+    const message = `The YAML is ${bytes.length} bytes, of which at most ${MAX_YAML_BYTES} are read.`;
+    throw new VnicError('too_large', message, { remedy: 'Send large rule sets as JSON or NDJSON.' });
   }
   if (mediaType !== 'application/json') return parseRuleText(decodeText(bytes), 'the body');
   const value = parseJson(bytes);
   if (Array.isArray(value)) return value as unknown[];
-  const wrapped = z.strictObject({ items: z.array(z.unknown()) }).safeParse(value);
-  if (wrapped.success) return wrapped.data.items;
-  throw new VnicError('usage', 'The body is neither a list of rules nor an object with the list under "items".', {
-    remedy: 'Send [{"id":1,…},…].',
-  });
+  const page = z.strictObject({ items: z.array(z.unknown()), next: z.string().nullish() }).safeParse(value);
+  if (!page.success) {
+    throw new VnicError('usage', 'The body is neither a list of rules nor an object with the list under "items".', {
+      remedy: 'Send [{"id":1,…},…].',
+    });
+  }
+  if (page.data.next != null) {
+    throw new VnicError('usage', 'The body is a part of a list of rules: more follow after its "next".', {
+      remedy: 'Read the whole list, with a larger limit, and send it as a whole.',
+    });
+  }
+  return page.data.items.map(withoutCounters);
+}
+
+function withoutCounters(rule: unknown): unknown {
+  if (typeof rule !== 'object' || rule === null || !('counters' in rule)) return rule;
+  const { counters: _, ...rest } = rule;
+  return rest;
 }
 
 const rankings = new WeakMap<readonly Rule[], Rule[]>();
@@ -99,7 +115,7 @@ export const listRules = operation({
   },
   errors: ['not_found', 'abi_mismatch', 'state_damaged'],
   run: ({ controller }, { params, query, headers }) =>
-    controller.withDevice(params.device, (attached) => {
+    controller.readDevice(params.device, (attached) => {
       const type = negotiate(headers.accept, ['application/json', YAML, NDJSON]);
       const responseHeaders = { etag: setTag(attached) };
       if (type === YAML || type === NDJSON) {

@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The routes: operations go to the engine as bytes, the daemon's own are answered here. */
-import express, {
-  type ErrorRequestHandler,
-  type Express,
-  type Request,
-  type RequestHandler,
-  type Response,
-} from 'express';
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import express, { type ErrorRequestHandler, type Request, type RequestHandler, type Response } from 'express';
 import type { Logger } from 'pino';
 import { encodeText } from '../../api/bodies.ts';
 import { type ApiRequest, headerNames, type Method, type Operation } from '../../api/operation.ts';
@@ -59,7 +54,7 @@ interface Endpoint {
   handle: (request: Request, response: Response, place: Place | null) => void | Promise<void>;
 }
 
-export function createApp(parts: AppParts): Express {
+export function createApp(parts: AppParts): RequestListener {
   const { log, config } = parts;
   const app = express();
   // Errors that nobody handles show their stack in other environments.
@@ -119,7 +114,24 @@ export function createApp(parts: AppParts): Express {
     });
   });
   app.use(errorHandler(parts));
-  return app;
+  return (request, response) => {
+    app(request as Request, response as Response, (error: unknown) => answerUnrouted(log, request, response, error));
+  };
+}
+
+/** Express looks for no route where an address such as `http://` has no path, and comes here if the error handler fails. */
+function answerUnrouted(log: Logger, request: IncomingMessage, response: ServerResponse, error: unknown): void {
+  if (error != null) {
+    log.error({ err: error }, 'an answer failed');
+    response.destroy();
+    return;
+  }
+  beginExchange(log, request, response);
+  response.setHeaders(new Headers(commonHeaders));
+  const what = new VnicError('usage', 'The address of the request has no path.', {
+    remedy: 'Ask for what /api/v1/reference names.',
+  });
+  send(request, response, failure(what));
 }
 
 /** What is wrong with a request whatever it asks for. Throws `usage`, `too_large`. */

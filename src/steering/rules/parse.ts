@@ -33,9 +33,18 @@ export function readRules(input: unknown, path: Path, problems: ProblemList): Ru
   return readEachRule(list, path, problems).filter((rule) => rule !== undefined);
 }
 
-/** As readRules; undefined where a rule is not valid. */
+/** Nobody reads more, and each costs time. */
+const MAX_PROBLEMS = 1000;
+
+/** As readRules; undefined where a rule is not valid, or was not looked at because there are problems enough. */
 export function readEachRule(list: readonly unknown[], path: Path, problems: ProblemList): (Rule | undefined)[] {
-  return list.map((item, index) => readPlainRule(item) ?? readAnyRule(item, [...path, index], problems));
+  const readBadRule = (item: unknown, index: number): Rule | undefined =>
+    problems.problems.length < MAX_PROBLEMS ? readAnyRule(item, [...path, index], problems) : undefined;
+  const rules = list.map((item, index) => readPlainRule(item) ?? readBadRule(item, index));
+  if (problems.problems.length >= MAX_PROBLEMS) {
+    problems.add(path, 'has more problems than are named here', 'Correct these first.');
+  }
+  return rules;
 }
 
 /** Reads one rule, recording problems; undefined if there was one. */

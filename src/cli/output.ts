@@ -76,12 +76,14 @@ export function yellow(text: string): string {
   return styleText('yellow', text);
 }
 
-/** Made once: toLocaleString would look its locale up for each number of a long table. */
-const numberFormat = new Intl.NumberFormat('en-US', { maximumFractionDigits: 2 });
+/** Made once, on first use: toLocaleString would look its locale up for each number of a long table. */
+let numberFormat: Intl.NumberFormat | undefined;
 
 /** 1234567 as 1,234,567; text as it is. */
 export function grouped(value: string | number | bigint): string {
-  return typeof value === 'string' ? value : numberFormat.format(value);
+  if (typeof value === 'string') return value;
+  numberFormat ??= new Intl.NumberFormat('en-US', { maximumFractionDigits: 2 });
+  return numberFormat.format(value);
 }
 
 function scaled(value: number, step: number, units: readonly string[]): string {

@@ -19,7 +19,7 @@ BPF_OBJECTS = $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c
 	$(patsubst test/bpf/%.bpf.c,$(BUILD)/test/%.bpf.o,$(wildcard test/bpf/*.bpf.c))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build objects demo test test-vm bench check format generate clean
+.PHONY: help deps build objects demo test test-vm bench monitoring check format generate clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -43,6 +43,9 @@ test-vm: build ## boot a QEMU guest with a real 32-queue virtio_net and run the 
 bench: build ## run the benchmarks; results in out/bench/results.json (BENCH=name runs one)
 	@$(NODE) test/bench/main.ts $(BENCH)
 
+monitoring: build ## Prometheus beside the daemon, with the shipped rules (PORT=9091)
+	@$(NODE) scripts/monitoring.ts --serve
+
 check: build ## format, lint, types, import rules, licences, generated files, warnings of each compiler
 	@$(MAKE) --no-print-directory --keep-going $(CHECKS)
 
@@ -52,6 +55,7 @@ format: deps ## rewrite the sources in the project's format
 generate: build ## rewrite generated files: codecs from BTF, reference pages from the code
 	@$(NODE) scripts/generate-codecs.ts
 	@$(NODE) scripts/generate-docs.ts
+	@$(NODE) scripts/dashboards/generate.ts
 
 clean: ## remove what was built
 	rm -rf $(BUILD) out
@@ -106,6 +110,7 @@ check-sources:
 check-generated:
 	@$(NODE) scripts/generate-codecs.ts --check
 	@$(NODE) scripts/generate-docs.ts --check
+	@$(NODE) scripts/dashboards/generate.ts --check
 
 check-compilers:
 	@set -e; for compiler in clang-14 clang-19; do \

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+import { makeDashboard } from './make.ts';
+import { lines, number, of, rate, states } from './panels.ts';
+
+export const azs = () =>
+  makeDashboard({
+    name: 'azs',
+    title: 'AZs and failover',
+    description: 'Which AZs are in use, when devices were switched away from one, and what that moved.',
+    rows: [
+      {
+        title: 'State',
+        panels: [
+          states({
+            title: 'AZs',
+            description: 'Whether the AZ is in use.',
+            queries: [{ expr: of('virtio_nic_az_up'), legend: '{{device}} {{az}}' }],
+            texts: { up: 'up', down: 'failed' },
+            noValue: 'no AZs',
+            width: 24,
+          }),
+          lines({
+            title: 'Queues of each AZ in use',
+            description: 'Queues of the AZ that the steering table uses.',
+            queries: [{ expr: of('virtio_nic_az_queues'), legend: '{{device}} {{az}}' }],
+            noValue: 'steering is off',
+            stacked: true,
+            width: 12,
+          }),
+          lines({
+            title: 'Packets meanwhile',
+            description: 'Arriving packets, and those that were steered.',
+            queries: [
+              { expr: `sum by (device) (${rate(of('virtio_nic_rx_packets_total'))})`, legend: '{{device}} arriving' },
+              {
+                expr: `sum by (device) (${rate(of('virtio_nic_steered_packets_total'))})`,
+                legend: '{{device}} steered',
+              },
+            ],
+            unit: 'pps',
+            width: 12,
+          }),
+        ],
+      },
+      {
+        title: 'Failovers',
+        panels: [
+          number({
+            title: 'Failovers in the range',
+            description: 'Failures of AZs that devices were switched away from.',
+            queries: [{ expr: `sum(increase(${of('virtio_nic_failovers_total')}[$__range]))`, legend: 'failovers' }],
+            noValue: 'no AZs',
+            decimals: 0,
+            thresholds: [{ from: 1, color: 'orange' }],
+            width: 6,
+          }),
+          number({
+            title: 'Last switch (µs)',
+            description: 'Time that the switch of the steering table took at the last failover.',
+            queries: [{ expr: `1e6 * ${of('virtio_nic_failover_commit_seconds')}`, legend: '{{device}}' }],
+            unit: 'µs',
+            noValue: 'no failover since the daemon was started',
+            width: 6,
+          }),
+          lines({
+            title: 'Failovers by AZ and cause',
+            description: 'Since the daemon was started.',
+            queries: [{ expr: of('virtio_nic_failovers_total'), legend: '{{device}} {{az}} {{cause}}' }],
+            decimals: 0,
+            width: 12,
+          }),
+          lines({
+            title: 'Buckets moved',
+            description:
+              'Buckets of the steering table that went to another queue since the daemon was started. forced: the queue was lost; planned: recovery, a change of AZs, load.',
+            queries: [{ expr: of('virtio_nic_buckets_moved_total'), legend: '{{device}} {{kind}}' }],
+            decimals: 0,
+            width: 24,
+          }),
+        ],
+      },
+    ],
+  });

@@ -37,6 +37,7 @@ import {
   RecordStore,
   recordConfig,
 } from './record.ts';
+import { Settlement } from './settlement.ts';
 import { objectSha256, type UpgradeReport, upgradeDataplane } from './upgrade.ts';
 
 export interface ControllerOptions {
@@ -66,16 +67,16 @@ export class Controller {
   readonly #leftovers: Leftovers;
   readonly #open: OpenDevices | null;
   #hasLock = false;
-  /** Attachments that were found whole, by the inode of their link's pin. */
-  readonly #settled = new Map<string, number>();
-  /** Devices with leftovers that could not be cleared away, and why. */
-  readonly #unsettled = new Map<string, unknown>();
+  readonly #settlement: Settlement;
 
   constructor(options: ControllerOptions) {
     this.native = options.native;
     this.records = new RecordStore(options.stateFolder, options.onDamage);
     this.#leftovers = new Leftovers(options.native, this.records);
     this.#open = options.keepOpen === true ? new OpenDevices() : null;
+    const { native } = options;
+    const parts = { native, records: this.records, leftovers: this.#leftovers, open: this.#open };
+    this.#settlement = new Settlement(parts);
     this.#lockFile = path.join(options.runFolder ?? RUN_FOLDER, 'vnicctl.lock');
     this.#lockTimeoutMs = options.lockTimeoutMs ?? LOCK_TIMEOUT_MS;
   }
@@ -84,38 +85,13 @@ export class Controller {
   locked<T>(action: () => T): T {
     if (this.#hasLock) return action();
     using _lock = FileLock.acquire(this.native, this.#lockFile, this.#lockTimeoutMs);
-    this.#unsettled.clear();
-    for (const device of pinnedDevices()) {
-      const pins = this.pins(device);
-      if (this.#open?.get(pins) != null || this.#isSettled(pins)) continue;
-      try {
-        this.#leftovers.settle(device);
-        this.#noteSettled(pins);
-      } catch (error) {
-        // One device that cannot be cleared up must not be in the way of the others.
-        this.#unsettled.set(deviceText(device), error);
-      }
-    }
+    this.#settlement.settleAll();
     this.#hasLock = true;
     try {
       return action();
     } finally {
       this.#hasLock = false;
     }
-  }
-
-  /** Whether this attachment was found whole before. What is gone has to be looked at again. */
-  #isSettled(pins: PinFolder): boolean {
-    const known = this.#settled.get(deviceText(pins.device));
-    return (
-      known !== undefined && known === pins.inode(LINK_XDP) && this.#leftovers.attachedIfindex(pins.device) !== null
-    );
-  }
-
-  #noteSettled(pins: PinFolder): void {
-    const inode = pins.inode(LINK_XDP);
-    if (inode === null) this.#settled.delete(deviceText(pins.device));
-    else this.#settled.set(deviceText(pins.device), inode);
   }
 
   pins(device: DeviceId): PinFolder {
@@ -148,6 +124,7 @@ export class Controller {
   attach(device: DeviceId, request: AttachRequest): AttachResult {
     return this.locked(() => {
       this.#requireSettled(device);
+      this.#settlement.settleForeign(device);
       if (this.isAttached(device)) {
         throw new VnicError('conflict', `${deviceText(device)} is attached already.`, {
           remedy: `See vnicctl status ${asArguments(device)}; to change how it is attached, detach first.`,
@@ -242,7 +219,8 @@ export class Controller {
 
   /** Throws what kept the device's leftovers from being cleared away. */
   #requireSettled(device: DeviceId): void {
-    if (this.#unsettled.has(deviceText(device))) throw this.#unsettled.get(deviceText(device));
+    const failure = this.#settlement.failureOf(device);
+    if (failure !== undefined) throw failure;
   }
 
   /** Opens an attached device for one operation. Throws `not_found`, `abi_mismatch`, `state_damaged`. */
@@ -310,7 +288,7 @@ export class Controller {
     const known = new Map([...this.devices().map((device) => [deviceText(device), device] as const), ...recorded]);
     return [...known]
       .map(([text, device]): DeviceSummary => {
-        const error = this.#unsettled.get(text);
+        const error = this.#settlement.failureOf(device);
         if (error !== undefined) return { device, state: 'failed', error: asFailure(error) };
         if (!this.isPresent(device)) return { device, state: 'gone', error: null };
         if (!recorded.has(text)) return { device, state: 'failed', error: this.#recordMissing(device) };

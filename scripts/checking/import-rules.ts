@@ -2,7 +2,7 @@
 /**
  * The module map as a table, and the rules that keep it true. Pure: paths and texts in, violations out.
  *
- *     cli -> daemon -> api -> app -> steering, telemetry, tune, captures, config -> maps -> loader -> loader/ffi
+ *     cli -> daemon -> api, health -> app -> steering, telemetry, tune, captures, config -> maps -> loader -> loader/ffi
  *
  * A module may import itself and what its row names. `layouts` is the part of src/maps that knows bytes and no kernel
  * (BTF, codecs, generated types); the loader passes kernel structs and compares layouts, so it may import that part.
@@ -31,7 +31,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   config: ['steering', ...LOW],
   app: ['steering', 'telemetry', 'tune', 'captures', 'config', 'loader/ffi', ...LOW],
   api: ['app', 'steering', 'telemetry', 'tune', 'captures', 'config', 'loader/ffi', ...LOW],
-  daemon: ['api', 'app', 'steering', 'telemetry', 'tune', 'config', 'loader/ffi', ...LOW],
+  health: ['app', 'steering', 'telemetry', 'config', 'loader/ffi', ...LOW],
+  daemon: ['health', 'api', 'app', 'steering', 'telemetry', 'tune', 'config', 'loader/ffi', ...LOW],
   cli: ['daemon', 'api', 'app', 'steering', 'telemetry', 'tune', 'captures', 'config', ...LOW],
 };
 

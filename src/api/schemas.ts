@@ -17,6 +17,18 @@ export const counter = z
 const count = z.int().min(0);
 const nullableInt = z.int().nullable();
 
+/** A list that code here does not change. Published as any list: `readOnly` is about what clients may send. */
+function listOf<Item extends z.ZodType>(item: Item) {
+  return z
+    .array(item)
+    .readonly()
+    .meta({
+      override: ({ jsonSchema }) => {
+        delete jsonSchema['readOnly'];
+      },
+    });
+}
+
 export const ruleId = z.int().min(1).max(MAX_RULE_ID).meta({ description: 'chosen by the client' });
 
 export const rule = ruleSchema.meta({ id: 'Rule', description: 'What is dropped, limited or sent to given queues.' });
@@ -35,10 +47,7 @@ export const ruleView = ruleSchema
 export const ruleWarning = z
   .object({
     code: z.string(),
-    ruleIds: z
-      .array(ruleId)
-      .readonly()
-      .meta({ description: 'the rule concerned first, then those that are the reason' }),
+    ruleIds: listOf(ruleId).meta({ description: 'the rule concerned first, then those that are the reason' }),
     message: z.string(),
   })
   .meta({ id: 'RuleWarning' });
@@ -68,6 +77,7 @@ export const azStatus = azSchema
     state: z.enum(['up', 'failed']),
     cause: z.string().nullable(),
     since: z.string().nullable().meta({ description: 'ISO 8601', format: 'date-time' }),
+    evidence: z.string().nullable().meta({ description: 'what the AZ was found dead by' }),
   })
   .meta({ id: 'AzStatus' });
 
@@ -189,7 +199,7 @@ export const diagnosis = z
     device: z.string(),
     mode: z.enum(['native', 'generic']),
     verdict: z.enum(['ok', 'degraded', 'blocked']),
-    findings: z.array(finding).readonly(),
+    findings: listOf(finding),
   })
   .meta({ id: 'Diagnosis' });
 
@@ -325,7 +335,7 @@ export const attachResult = z
     rules: count,
     source: z.enum(['config', 'record', 'defaults']),
     actions: z.array(z.looseObject({ kind: z.string(), text: z.string() }).meta({ id: 'AttachAction' })),
-    findings: z.array(finding).readonly(),
+    findings: listOf(finding),
     performed: z.boolean(),
   })
   .meta({ id: 'AttachResult' });

@@ -23,6 +23,7 @@ import { DeviceMetrics } from './device-metrics.ts';
 import { DeviceModel } from './device-model.ts';
 import {
   type AzChange,
+  type AzFailure,
   type AzStatus,
   azStatuses,
   type DeviceStatus,
@@ -35,7 +36,7 @@ import { type Drift, type DriftParts, findDrift, isInterrupted, repairsFor } fro
 import { type Explanation, explainFrame } from './explain.ts';
 import { type FlowNames, type FlowOrder, type FlowStatus, flowStatus } from './flows.ts';
 import { canShape } from './machine.ts';
-import type { DeviceRecord, RecordStore } from './record.ts';
+import type { DeviceRecord, FailedAz, RecordStore } from './record.ts';
 import { RuleStore } from './rule-store.ts';
 import { TableStore } from './table-store.ts';
 
@@ -311,11 +312,11 @@ export class AttachedDevice implements Disposable, FlowNames {
   }
 
   /** Takes an AZ's queues out of use: recorded first, then one store. */
-  failAz(name: string, force = false, now = new Date()): AzChange {
+  failAz(name: string, { force = false, cause = 'manual', evidence, now = new Date() }: AzFailure = {}): AzChange {
     const change = failAz(this.#steering(), this.#azIndex(name), { force });
-    const failedAzs = [...this.#record.failedAzs, { name, cause: 'manual' as const, since: now.toISOString() }];
-    const result = this.#applyAzChange(name, change, failedAzs);
-    this.metrics.countFailover(result);
+    const failed: FailedAz = { name, cause, since: now.toISOString(), ...(evidence === undefined ? {} : { evidence }) };
+    const result = this.#applyAzChange(name, change, [...this.#record.failedAzs, failed]);
+    this.metrics.countFailover(result, cause);
     return result;
   }
 

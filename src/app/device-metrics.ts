@@ -6,6 +6,7 @@ import { type DeviceSample, DeviceSampler, defaultMetricSettings } from '../tele
 import {
   countFailover,
   countPlannedMoves,
+  type FailoverCause,
   newSwitchCounters,
   type SwitchCounters,
 } from '../telemetry/metrics/switches.ts';
@@ -52,8 +53,8 @@ export class DeviceMetrics {
     return this.#topFlows.bytes;
   }
 
-  countFailover({ az, plan, commitNs }: AzChange): void {
-    countFailover(this.#switches, { az, cause: 'manual', bucketsMoved: plan.summary.moved, commitNs });
+  countFailover({ az, plan, commitNs }: AzChange, cause: FailoverCause): void {
+    countFailover(this.#switches, { az, cause, bucketsMoved: plan.summary.moved, commitNs });
   }
 
   countPlanned({ plan }: AzChange): void {

@@ -6,6 +6,7 @@ import type { RuleChanges } from '../steering/rules/changes.ts';
 import type { RuleWarning } from '../steering/rules/validate.ts';
 import { noQueue } from '../steering/table.ts';
 import type { DataplaneCounters, LatencySummary } from '../telemetry/counters.ts';
+import type { FailoverCause } from '../telemetry/metrics/switches.ts';
 import type { Drift } from './drift.ts';
 import type { EgressHook, FailedAz } from './record.ts';
 
@@ -19,11 +20,23 @@ export interface RuleCounters {
 export interface AzStatus {
   name: string;
   state: 'up' | 'failed';
-  cause: string | null;
+  cause: FailoverCause | null;
   since: string | null;
+  /** What it was found dead by; null where it is up or was failed by hand. */
+  evidence: string | null;
   weight: number;
   queues: readonly number[];
   config: AzConfig;
+}
+
+export interface AzFailure {
+  /** Also when few queues would be left. */
+  force?: boolean;
+  /** Default `manual`. */
+  cause?: FailedAz['cause'];
+  /** What it was found dead by. */
+  evidence?: string;
+  now?: Date;
 }
 
 export interface SteeringRow {
@@ -69,6 +82,7 @@ export function azStatuses(azs: readonly AzConfig[], failedAzs: readonly FailedA
       state: failed === undefined ? 'up' : 'failed',
       cause: failed?.cause ?? null,
       since: failed?.since ?? null,
+      evidence: failed?.evidence ?? null,
       weight: config.weight,
       queues: config.queues,
       config,

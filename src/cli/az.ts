@@ -98,7 +98,13 @@ function setCommand(command: Command): void {
 /** What is configured of an AZ, without its state; nothing of one that is not there. */
 async function knownAz(client: ApiClient, params: AzCall['params']): Promise<Partial<AzInput>> {
   try {
-    const { state: _, cause: __, since: ___, ...config } = (await client.call('getAz', { params })).data;
+    const {
+      state: _,
+      cause: __,
+      since: ___,
+      evidence: ____,
+      ...config
+    } = (await client.call('getAz', { params })).data;
     return config;
   } catch (error) {
     // Whether it is the device that is not there, the next request says.

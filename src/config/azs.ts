@@ -2,24 +2,14 @@
 /** AZs: from the user form to the model, and back. */
 import { VnicError } from '../errors.ts';
 import { VnicLimits } from '../maps/generated/abi.ts';
-import type { AzConfig, AzProbe } from '../steering/azs.ts';
-import {
-  coversAllIpv4,
-  formatAddress,
-  formatPrefix,
-  overlaps,
-  type Prefix,
-  parseAddress,
-  parsePrefix,
-} from '../steering/rules/prefix.ts';
+import type { AzConfig } from '../steering/azs.ts';
+import { coversAllIpv4, formatPrefix, overlaps, type Prefix, parsePrefix } from '../steering/rules/prefix.ts';
 import { type Path, ProblemList } from '../steering/rules/problems.ts';
+import { formatFlap, formatProbe, readFlap, readProbe } from './probes.ts';
 import { formatQueueList, parseQueueList } from './queue-list.ts';
-import { type AzInput, azSchema, type ProbeInput } from './schema.ts';
+import { type AzInput, azSchema } from './schema.ts';
 
 const DEFAULT_WEIGHT = 1;
-const DEFAULT_PROBE_INTERVAL_MS = 100;
-const DEFAULT_PROBE_FALL = 3;
-const DEFAULT_PROBE_RISE = 5;
 
 /** One AZ by itself. Throws invalid_config with every problem. */
 export function parseAz(input: unknown): AzConfig {
@@ -61,7 +51,8 @@ function readAz(input: unknown, path: Path, problems: ProblemList): AzConfig | u
   const prefixes = (user.prefixes ?? []).map((text, index) =>
     problems.attempt([...path, 'prefixes', index], () => parseAzPrefix(text)),
   );
-  const probe = asked === undefined ? undefined : readProbe(asked, [...path, 'probe', 'target'], problems);
+  const probe = asked === undefined ? undefined : readProbe(asked, [...path, 'probe'], problems);
+  const flap = user.flap === undefined ? undefined : readFlap(user.flap, [...path, 'flap'], problems);
   if (problems.problems.length > before) return undefined;
   return {
     name: user.name!,
@@ -70,6 +61,9 @@ function readAz(input: unknown, path: Path, problems: ProblemList): AzConfig | u
     prefixes: prefixes.map((prefix) => prefix!),
     ...(probe === undefined ? {} : { probe }),
     ...(user.silence_ms === undefined ? {} : { silenceMs: user.silence_ms }),
+    ...(user.hold_down_ms === undefined ? {} : { holdDownMs: user.hold_down_ms }),
+    ...(flap === undefined ? {} : { flap }),
+    ...(user.auto_recover === undefined ? {} : { autoRecover: user.auto_recover }),
   };
 }
 
@@ -81,30 +75,6 @@ function parseAzPrefix(text: string): Prefix {
     });
   }
   return prefix;
-}
-
-function readProbe(user: ProbeInput, path: Path, problems: ProblemList): AzProbe | undefined {
-  const target = user.target === undefined ? undefined : problems.attempt(path, () => parseTarget(user.target));
-  if (target === undefined) return undefined;
-  return {
-    type: user.type,
-    ...target,
-    intervalMs: user.interval_ms ?? DEFAULT_PROBE_INTERVAL_MS,
-    fall: user.fall ?? DEFAULT_PROBE_FALL,
-    rise: user.rise ?? DEFAULT_PROBE_RISE,
-  };
-}
-
-/** Addresses only: a name server may be in the AZ that is being lost. */
-function parseTarget(text: string): { address: string; port: number } {
-  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3]);
-  if (match === null || port < 1 || port > 65535) {
-    throw new VnicError('invalid_config', `${JSON.stringify(text)} is not an address and port`, {
-      remedy: 'Write "10.1.0.1:443" or "[fd00:a::1]:443".',
-    });
-  }
-  return { address: formatAddress(parseAddress(match[1] ?? match[2] ?? '')), port };
 }
 
 interface PlacedAz {
@@ -167,16 +137,8 @@ export function formatAz(az: AzConfig): AzInput {
     prefixes: az.prefixes.map(formatPrefix),
     ...(az.probe === undefined ? {} : { probe: formatProbe(az.probe) }),
     ...(az.silenceMs === undefined ? {} : { silence_ms: az.silenceMs }),
-  };
-}
-
-function formatProbe(probe: AzProbe): ProbeInput {
-  const host = probe.address.includes(':') ? `[${probe.address}]` : probe.address;
-  return {
-    type: probe.type,
-    target: `${host}:${probe.port}`,
-    interval_ms: probe.intervalMs,
-    fall: probe.fall,
-    rise: probe.rise,
+    ...(az.holdDownMs === undefined ? {} : { hold_down_ms: az.holdDownMs }),
+    ...(az.flap === undefined ? {} : { flap: formatFlap(az.flap) }),
+    ...(az.autoRecover === undefined ? {} : { auto_recover: az.autoRecover }),
   };
 }

@@ -5,6 +5,7 @@
  */
 import { z } from 'zod';
 import { VnicLimits } from '../maps/generated/abi.ts';
+import { probeTypes } from '../steering/azs.ts';
 import { strictObject, wholeNumber } from '../steering/rules/problems.ts';
 import { ruleSchema } from '../steering/rules/schema.ts';
 
@@ -15,12 +16,33 @@ const azName = z.string('a name').regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, {
   error: 'a name of at most 63 letters, digits, dots, hyphens and underscores',
 });
 
+/** Each costs a socket and a packet or more per interval. */
+const MAX_PROBE_TARGETS = 16;
+
+const probeTarget = z.string('an address and port such as "10.1.0.1:443" or "[fd00:a::1]:443"');
+
 export const probeSchema = strictObject({
-  type: z.enum(['tcp'], 'tcp'),
-  target: z.string('an address and port such as "10.1.0.1:443" or "[fd00:a::1]:443"'),
+  type: z.enum(probeTypes, probeTypes.join(', ')),
+  target: probeTarget.optional(),
+  targets: z
+    .array(probeTarget, 'a list of targets')
+    .min(1, 'a list of at least one target')
+    .max(MAX_PROBE_TARGETS, `a list of at most ${MAX_PROBE_TARGETS} targets`)
+    .optional(),
+  quorum: wholeNumber(1, MAX_PROBE_TARGETS).optional(),
   interval_ms: wholeNumber(10, 60_000).optional(),
+  timeout_ms: wholeNumber(1, 60_000).optional(),
   fall: wholeNumber(1, 100).optional(),
   rise: wholeNumber(1, 100).optional(),
+  path: z.string('a path such as /healthz').optional(),
+  status: z.union([z.string(), z.number()], 'a status such as 200, or a range such as 200-399').optional(),
+});
+
+export const flapSchema = strictObject({
+  penalty: wholeNumber(0, 1_000_000).optional(),
+  half_life_ms: wholeNumber(100, 86_400_000).optional(),
+  suppress: wholeNumber(1, 1_000_000).optional(),
+  reuse: wholeNumber(1, 1_000_000).optional(),
 });
 
 export const azSchema = strictObject({
@@ -30,6 +52,9 @@ export const azSchema = strictObject({
   prefixes: z.array(z.string('a prefix such as 10.1.0.0/16'), 'a list of prefixes').optional(),
   probe: probeSchema.optional(),
   silence_ms: wholeNumber(1, 600_000).optional(),
+  hold_down_ms: wholeNumber(0, 86_400_000).optional(),
+  flap: flapSchema.optional(),
+  auto_recover: trueOrFalse.optional(),
 });
 
 export const deviceFields = {
@@ -101,6 +126,7 @@ export const configOutlineSchema = strictObject({
 
 export type AzInput = z.input<typeof azSchema>;
 export type ProbeInput = z.input<typeof probeSchema>;
+export type FlapInput = z.input<typeof flapSchema>;
 export type DeviceInput = z.input<typeof deviceSchema>;
 export type DaemonInput = z.input<typeof daemonSchema>;
 export type ConfigInput = z.input<typeof configSchema>;

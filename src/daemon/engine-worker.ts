@@ -7,6 +7,8 @@ import { operationsById } from '../api/operations/index.ts';
 import { asVnicError } from '../api/problem.ts';
 import { openController } from '../app/environment.ts';
 import { Keeper } from '../app/keeper.ts';
+import { HealthMonitor } from '../health/monitor.ts';
+import { createProber } from '../health/probers/index.ts';
 import { deviceText } from '../loader/pins.ts';
 import type { DeviceSample } from '../telemetry/metrics/sample.ts';
 import type { EngineOptions, FromEngine, ToEngine } from './engine.ts';
@@ -34,14 +36,17 @@ const controller = openController(
 );
 const context: ApiContext = { controller, publish };
 const keeper = new Keeper(controller, publish);
+const monitor = new HealthMonitor({ controller, publish, prober: createProber(controller.native) });
 
 async function perform(message: ToEngine): Promise<void> {
   switch (message.kind) {
     case 'call': {
-      const response = await dispatch(context, operationsById.get(message.operation)!, message.request);
+      const operation = operationsById.get(message.operation)!;
+      const response = await dispatch(context, operation, message.request);
       const { body } = response;
       const isAlone = body !== null && body.buffer instanceof ArrayBuffer && body.byteLength === body.buffer.byteLength;
       send({ kind: 'answer', id: message.id, response }, isAlone ? [body.buffer as ArrayBuffer] : []);
+      if (operation.method !== 'get') monitor.refresh();
       return;
     }
     case 'samples':
@@ -50,11 +55,16 @@ async function perform(message: ToEngine): Promise<void> {
     case 'ping':
       send({ kind: 'done', id: message.id, error: null });
       return;
-    case 'reload':
-      send({ kind: 'done', id: message.id, error: failureOf(() => keeper.start(message.config)) });
+    case 'reload': {
+      const { config: next } = message;
+      const error = next === null ? null : failureOf(() => keeper.applyConfig(next));
+      monitor.refresh();
+      send({ kind: 'done', id: message.id, error });
       return;
+    }
     case 'stop':
       clearInterval(looking);
+      monitor.stop();
       controller.close();
       port.close();
       return;
@@ -88,5 +98,9 @@ port.on('message', (message: ToEngine) => {
 });
 
 keeper.start(config);
-const looking = setInterval(() => keeper.look(), LOOK_INTERVAL_MS);
+monitor.refresh();
+const looking = setInterval(() => {
+  keeper.look();
+  monitor.refresh();
+}, LOOK_INTERVAL_MS);
 send({ kind: 'ready' });

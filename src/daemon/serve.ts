@@ -31,7 +31,17 @@ const GRACE_MS = 5000;
 const MAIN_THREAD_NICE = -5;
 
 /** Events that somebody should look at. */
-const alarming = new Set(['device.failed', 'device.gone', 'state.damaged', 'drift.found', 'config.refused']);
+const alarming = new Set([
+  'device.failed',
+  'device.gone',
+  'state.damaged',
+  'drift.found',
+  'config.refused',
+  'az.failed',
+  'az.fail_refused',
+  'az.recover_refused',
+  'az.probe_impossible',
+]);
 
 /**
  * Serves until SIGTERM or SIGINT. Throws what keeps it from starting: `not_permitted`, `conflict` (another daemon has the

@@ -14,16 +14,61 @@ export interface AzConfig {
   readonly probe?: AzProbe;
   /** Passive detection: the AZ counts as lost when its queues were silent for so long. Absent: not used. */
   readonly silenceMs?: number;
+  /** How long an AZ that was found dead stays failed at least. Absent: the default. */
+  readonly holdDownMs?: number;
+  /** Absent: the default. */
+  readonly flap?: FlapDamping;
+  /** Whether an AZ that was found dead is taken into use again when it is found alive. Absent: yes. */
+  readonly autoRecover?: boolean;
+}
+
+/**
+ * Flap damping (RFC 2439): each failure adds a penalty that decays by half in each half-life. Above `suppress` the AZ is
+ * not recovered until the penalty is down to `reuse`.
+ */
+export interface FlapDamping {
+  /** Of one failure; 0 turns damping off. */
+  readonly penalty: number;
+  readonly halfLifeMs: number;
+  readonly suppress: number;
+  /** Below `suppress`. */
+  readonly reuse: number;
+}
+
+/** The third failure within about 80 seconds is suppressed, for up to two minutes. */
+export const defaultFlapDamping: FlapDamping = { penalty: 1000, halfLifeMs: 60_000, suppress: 2000, reuse: 750 };
+
+export const defaultHoldDownMs = 1000;
+
+export const probeTypes = ['icmp', 'tcp', 'http', 'udp'] as const;
+export type ProbeType = (typeof probeTypes)[number];
+
+export interface ProbeTarget {
+  /** Canonical address text. */
+  readonly address: string;
+  /** Null for ICMP. */
+  readonly port: number | null;
 }
 
 export interface AzProbe {
-  readonly type: 'tcp';
-  /** Canonical address text. */
-  readonly address: string;
-  readonly port: number;
+  readonly type: ProbeType;
+  /** At least one, all different. */
+  readonly targets: readonly ProbeTarget[];
+  /** So many targets must answer for the AZ to count as alive. */
+  readonly quorum: number;
   readonly intervalMs: number;
-  /** Failures in a row that take the AZ down. */
+  /** At most the interval: a probe ends before the next begins. */
+  readonly timeoutMs: number;
+  /** Failures in a row that take a target down. */
   readonly fall: number;
   /** Successes in a row that bring it back. */
   readonly rise: number;
+  /** Of type http only. */
+  readonly http?: HttpExpectation;
+}
+
+export interface HttpExpectation {
+  readonly path: string;
+  /** First and last status that count as an answer. */
+  readonly status: readonly [number, number];
 }

@@ -68,7 +68,15 @@ describe('a configuration', () => {
           queues: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
           weight: 1,
           prefixes: [parsePrefix('10.1.0.0/16'), parsePrefix('fd00:a::/32')],
-          probe: { type: 'tcp', address: '10.1.0.1', port: 443, intervalMs: 100, fall: 3, rise: 5 },
+          probe: {
+            type: 'tcp',
+            targets: [{ address: '10.1.0.1', port: 443 }],
+            quorum: 1,
+            intervalMs: 100,
+            timeoutMs: 100,
+            fall: 3,
+            rise: 5,
+          },
           silenceMs: 20,
         },
       ],
@@ -106,7 +114,7 @@ describe('a configuration', () => {
       num_queues: 8,
       colour: 'red',
       azs: [
-        { name: 'a', queues: '0-9', prefixes: ['10.0.0.1/8'], weight: 0, probe: { type: 'icmp', target: 'x' } },
+        { name: 'a', queues: '0-9', prefixes: ['10.0.0.1/8'], weight: 0, probe: { type: 'tcp', target: 'x', fall: 0 } },
         { name: 'b', queues: '9' },
       ],
       rules: [
@@ -119,7 +127,7 @@ describe('a configuration', () => {
       [
         'colour',
         'azs[0].weight',
-        'azs[0].probe.type',
+        'azs[0].probe.fall',
         'azs[0].prefixes[0]',
         'azs[0].probe.target',
         'azs[1].queues',
@@ -199,7 +207,7 @@ describe('AZs', () => {
       [az('a', 1, { prefixes: ['::/0'] }), 'prefixes[0]', /IPv4 as well/, /2000::\/3/],
       [az('a', 1, { silence_ms: 0 }), 'silence_ms', /whole number from 1/, /1 to/],
       [az('a', 1, { wieght: 1 }), 'wieght', /unknown field/, /weight/],
-      [az('a', 1, { probe: { type: 'udp', target: '10.0.0.1:1' } }), 'probe.type', /"udp" is not tcp/, /tcp/],
+      [az('a', 1, { probe: { type: 'sctp', target: '10.0.0.1:1' } }), 'probe.type', /"sctp" is not icmp, tcp/, /tcp/],
       [az('a', 1, { probe: { type: 'tcp', target: 'db.example:443' } }), 'probe.target', /not an IPv4 or IPv6/, /./],
       [
         az('a', 1, { probe: { type: 'tcp', target: '10.0.0.1' } }),
@@ -251,9 +259,10 @@ describe('AZs', () => {
     const probed = parseAz(az('a', 0, { probe: { type: 'tcp', target: '[FD00:a::1]:443' } }));
     assert.deepEqual(probed.probe, {
       type: 'tcp',
-      address: 'fd00:a::1',
-      port: 443,
+      targets: [{ address: 'fd00:a::1', port: 443 }],
+      quorum: 1,
       intervalMs: 100,
+      timeoutMs: 100,
       fall: 3,
       rise: 5,
     });

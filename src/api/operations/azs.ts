@@ -36,7 +36,7 @@ export const listAzs = operation({
   responses: { 200: { description: 'All AZs of the device.', schema: schemas.page(schemas.azStatus) } },
   errors: readErrors,
   run: ({ controller }, { params }) =>
-    controller.withDevice(params.device, (attached) => ({ data: { items: attached.azs().map(azView), next: null } })),
+    controller.readDevice(params.device, (attached) => ({ data: { items: attached.azs().map(azView), next: null } })),
 });
 
 export const getAz = operation({
@@ -53,7 +53,7 @@ export const getAz = operation({
   responses: { 200: { description: 'The AZ.', schema: schemas.azStatus } },
   errors: readErrors,
   run: ({ controller }, { params }) =>
-    controller.withDevice(params.device, (attached) => ({ data: azView(attached.azNamed(params.az)) })),
+    controller.readDevice(params.device, (attached) => ({ data: azView(attached.azNamed(params.az)) })),
 });
 
 interface AzOperation {
@@ -65,9 +65,11 @@ interface AzOperation {
   perform: (device: AttachedDevice) => AzChange;
   /** `failed`, `recovered`… */
   done: string;
+  /** Of a failure or recovery, told with it. */
+  cause?: 'manual';
 }
 
-function changeAz(context: ApiContext, { device, az, dryRun = false, plan, perform, done }: AzOperation) {
+function changeAz(context: ApiContext, { device, az, dryRun = false, plan, perform, done, cause }: AzOperation) {
   return context.controller.withDevice(device, (attached) => {
     const result: { plan: PlanResult; commitNs: number | null } = dryRun
       ? { plan: plan(attached), commitNs: null }
@@ -84,7 +86,7 @@ function changeAz(context: ApiContext, { device, az, dryRun = false, plan, perfo
       context.publish({
         type: `az.${done}`,
         device: deviceText(device),
-        data: { az: report.az, moved, collateral, commitNs },
+        data: { az: report.az, ...(cause === undefined ? {} : { cause }), moved, collateral, commitNs },
       });
     }
     return { data: report };
@@ -212,8 +214,9 @@ export const failAz = operation({
       az,
       dryRun,
       plan: (attached) => attached.planFailure(az, force),
-      perform: (attached) => attached.failAz(az, force),
+      perform: (attached) => attached.failAz(az, { force }),
       done: 'failed',
+      cause: 'manual',
     }),
 });
 
@@ -238,6 +241,7 @@ export const recoverAz = operation({
       plan: (attached) => attached.planRecovery(az),
       perform: (attached) => attached.recoverAz(az),
       done: 'recovered',
+      cause: 'manual',
     }),
 });
 
@@ -259,7 +263,7 @@ export const planFailure = operation({
   responses: { 200: { description: 'The plan. Nothing is changed.', schema: schemas.failurePlan } },
   errors: [...readErrors, 'policy_refused', 'conflict', 'unsupported_media_type', 'too_large'],
   run: ({ controller }, { params: { device }, body: { az, force } }) =>
-    controller.withDevice(device, (attached) => {
+    controller.readDevice(device, (attached) => {
       const plan = attached.planFailure(az, force);
       const azs = attached.queues().map((queue) => queue.az);
       return {

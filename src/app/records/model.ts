@@ -6,6 +6,7 @@ import { type DeviceConfig, isDeviceName, parseDevice } from '../../config/devic
 import type { DeviceInput } from '../../config/schema.ts';
 import type { DeviceId } from '../../loader/pins.ts';
 import { VnicLimits } from '../../maps/generated/abi.ts';
+import { type FailoverCause, failoverCauses } from '../../telemetry/metrics/switches.ts';
 
 export const RECORD_VERSION = 2;
 
@@ -28,9 +29,11 @@ export interface DataplaneSettings {
 
 export interface FailedAz {
   name: string;
-  cause: 'manual';
+  cause: FailoverCause;
   /** ISO 8601. */
   since: string;
+  /** What it was found dead by. */
+  evidence?: string | undefined;
 }
 
 export interface DeviceRecord {
@@ -107,8 +110,9 @@ const settings = z
 
 const failedAz = z.strictObject({
   name: z.string().min(1),
-  cause: z.literal('manual'),
+  cause: z.enum(failoverCauses),
   since: z.iso.datetime(),
+  evidence: z.string().optional(),
 });
 
 const spec = z.record(z.string(), z.unknown());

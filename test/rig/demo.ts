@@ -7,7 +7,10 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { TestDaemon } from '../support/daemon.ts';
 import { condense, queuePicture, sparkline } from './demo-picture.ts';
+
+import { checkLife, type Scrape, scrape } from './scenarios/daemon.ts';
 import { checkFailover, type FailoverResult } from './scenarios/failover.ts';
 import { checkLimits, type LimitsResult } from './scenarios/limits.ts';
 import { Setting } from './scenarios/setting.ts';
@@ -163,7 +166,53 @@ function showFailover(result: FailoverResult, azLetters: string): void {
   );
 }
 
-function report(rig: Rig, steering: SteeringResult, limits: LimitsResult, failover: FailoverResult): unknown {
+interface DaemonResult {
+  sent: number;
+  lost: number;
+  reordered: number;
+  packetsPerSecond: number;
+  scrape: Scrape;
+}
+
+/** The daemon takes over what vnicctl attached, and dies and comes back under load. */
+async function killDaemon(rig: Rig, daemon: TestDaemon): Promise<DaemonResult> {
+  const { sent, report: seen } = await checkLife(
+    rig,
+    [
+      { name: 'kill -9', perform: () => daemon.kill() },
+      { name: 'restart', perform: () => daemon.run() },
+    ],
+    { flows: FLOWS, ratePps: RATE_PPS, pauseMs: 500 },
+  );
+  return {
+    sent: sent.sent,
+    lost: seen.lost,
+    reordered: seen.reordered,
+    packetsPerSecond: (sent.sent * 1000) / sent.elapsedMs,
+    scrape: await scrape(daemon),
+  };
+}
+
+function showDaemon(result: DaemonResult): void {
+  heading(`The daemon is killed and started again, under ${number(result.packetsPerSecond)} packets/s`);
+  claim(
+    `${number(result.lost)} of ${number(result.sent)} packets lost, ${number(result.reordered)} reordered`,
+    result.lost === 0 && result.reordered === 0 && result.sent > 0,
+  );
+  claim(
+    `a scrape of ${number(result.scrape.series)} series takes ${result.scrape.ms.toFixed(1)} ms`,
+    result.scrape.ms < 1000 && result.scrape.series > 0,
+  );
+}
+
+interface Results {
+  steering: SteeringResult;
+  limits: LimitsResult;
+  failover: FailoverResult;
+  daemon: DaemonResult;
+}
+
+function report(rig: Rig, { steering, limits, failover, daemon }: Results): unknown {
   return {
     device: rig.device,
     driver: 'veth',
@@ -203,14 +252,17 @@ function report(rig: Rig, steering: SteeringResult, limits: LimitsResult, failov
       lost: failover.recovery.lost,
       reordered: failover.recovery.reordered,
     },
+    daemon_kill: { sent: daemon.sent, lost: daemon.lost },
+    scrape: daemon.scrape,
     duration_s: (performance.now() - startedMs) / 1000,
     ok,
   };
 }
 
-async function waitForInterrupt(setting: Setting): Promise<void> {
-  say(`\nKEEP=1: the rig stays. Look at it with`);
-  say(`  VNIC_STATE_DIR=${setting.stateFolder} bin/vnicctl --netns ${setting.rig.netns} status ${setting.rig.device}`);
+async function waitForInterrupt(setting: Setting, daemon: TestDaemon): Promise<void> {
+  say(`\nKEEP=1: the rig and its daemon stay. Look at them with`);
+  say(`  bin/vnicctl --socket ${daemon.socket} --netns ${setting.rig.netns} status ${setting.rig.device}`);
+  say(`  ${daemon.baseUrl}/`);
   say('Ctrl-C ends it and removes everything.');
   await new Promise<void>((resolve) => {
     const timer = setInterval(() => {}, 1 << 30);
@@ -223,6 +275,7 @@ async function waitForInterrupt(setting: Setting): Promise<void> {
 
 const rig = createRig({ id: 'demo' });
 const setting = new Setting(rig);
+let daemon: TestDaemon | undefined;
 try {
   showTopology(rig);
   const configFile = path.join(setting.stateFolder, 'vnic.yaml');
@@ -237,14 +290,18 @@ try {
   const failover = await failUnderLoad(setting);
   showFailover(failover, setting.azLetters());
   vnicctl(setting, ['az', 'list']);
-  const result = report(rig, steering, limits, failover);
+  daemon = await TestDaemon.start({ stateFolder: setting.stateFolder });
+  const killed = await killDaemon(rig, daemon);
+  showDaemon(killed);
+  const result = report(rig, { steering, limits, failover, daemon: killed });
   const folder = path.join(root, 'out/demo');
   mkdirSync(folder, { recursive: true });
   writeFileSync(path.join(folder, 'report.json'), `${JSON.stringify(result, null, 2)}\n`);
   const seconds = ((performance.now() - startedMs) / 1000).toFixed(0);
   say(`\n${ok ? 'Every claim held.' : 'NOT every claim held.'} ${seconds} s; figures in out/demo/report.json`);
-  if (process.env['KEEP'] === '1') await waitForInterrupt(setting);
+  if (process.env['KEEP'] === '1') await waitForInterrupt(setting, daemon);
 } finally {
+  await daemon?.[Symbol.asyncDispose]();
   setting.dispose();
   rig.dispose();
 }

@@ -19,6 +19,8 @@ export interface DaemonOptions {
   env?: Record<string, string>;
   /** Default: a new one that goes with the daemon. */
   folder?: string;
+  /** Default: one in the folder. */
+  stateFolder?: string;
   /** Do not wait for readiness. */
   impatient?: boolean;
 }
@@ -106,7 +108,7 @@ export class TestDaemon implements AsyncDisposable {
     this.#options = options;
     this.folder = options.folder ?? mkdtempSync(path.join(tmpdir(), 'vnic-daemon-'));
     this.socket = path.join(this.folder, 'vnicd.sock');
-    this.stateFolder = path.join(this.folder, 'state');
+    this.stateFolder = options.stateFolder ?? path.join(this.folder, 'state');
     this.configFile = path.join(this.folder, 'vnic.yaml');
     this.port = port;
     this.baseUrl = `http://127.0.0.1:${port}`;

@@ -54,6 +54,20 @@ export async function checkLife(
   return { sent, report: checker.report(sent.sentByFlow), counted };
 }
 
+export interface Scrape {
+  series: number;
+  ms: number;
+}
+
+/** One scrape as Prometheus makes it. */
+export async function scrape(daemon: TestDaemon): Promise<Scrape> {
+  const start = performance.now();
+  const { status, text } = await daemon.send('GET', '/metrics');
+  const ms = performance.now() - start;
+  if (status !== 200) throw new Error(`the scrape was answered with ${status}`);
+  return { series: text.split('\n').filter((line) => line !== '' && !line.startsWith('#')).length, ms };
+}
+
 /** Rules of many shapes that together send every flow to one queue; most of them match nothing that is sent. */
 function ruleSet(flows: readonly RigFlow[], count: number, queue: number): Record<string, unknown>[] {
   const rules: Record<string, unknown>[] = [

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Metrics for scrapers: samples of the engine's devices, kept for as long as METRICS_CACHE_TTL says. */
-
 import { Exposition, type MetricsJson, type Rendered } from '../telemetry/metrics/exposition.ts';
 import type { DeviceSample } from '../telemetry/metrics/sample.ts';
 
@@ -13,24 +12,72 @@ export interface Metrics {
   json(): Promise<MetricsJson>;
 }
 
-export function createMetrics(options: { engine: MetricsSource; version: string; cacheMs: () => number }): Metrics {
-  const exposition = new Exposition({ version: options.version });
-  let cached: { samples: Promise<DeviceSample[]>; takenMs: number } | null = null;
+export interface MetricsOptions {
+  engine: MetricsSource;
+  version: string;
+  cacheMs: () => number;
+}
 
-  /** Scrapes that come while samples are being taken get the same ones. */
-  function samples(): Promise<DeviceSample[]> {
-    const now = performance.now();
-    if (cached !== null && now - cached.takenMs <= options.cacheMs()) return cached.samples;
-    const taken = { samples: options.engine.samples(), takenMs: now };
-    cached = taken;
-    taken.samples.catch(() => {
-      if (cached === taken) cached = null;
-    });
-    return taken.samples;
+/** An engine that loads a large rule set answers when it has done so. Then a scrape gets what the one before it got. */
+const BUSY_AFTER_MS = 250;
+/** Older samples than this are worse than a late answer. */
+const USABLE_FOR_MS = 5000;
+
+interface Taken {
+  samples: DeviceSample[];
+  takenMs: number;
+}
+
+export class SampleCache {
+  readonly #engine: MetricsSource;
+  readonly #cacheMs: () => number;
+  #last: Taken | null = null;
+  /** Being taken: scrapes that come meanwhile wait for the same ones. */
+  #coming: Promise<Taken> | null = null;
+
+  constructor(engine: MetricsSource, cacheMs: () => number) {
+    this.#engine = engine;
+    this.#cacheMs = cacheMs;
   }
 
+  async get(): Promise<DeviceSample[]> {
+    const last = this.#last;
+    const ageMs = last === null ? Number.POSITIVE_INFINITY : performance.now() - last.takenMs;
+    if (last !== null && ageMs < this.#cacheMs()) return last.samples;
+    this.#coming ??= this.#take();
+    if (last === null || ageMs > USABLE_FOR_MS) return (await this.#coming).samples;
+    return (await firstOf(this.#coming, last, BUSY_AFTER_MS)).samples;
+  }
+
+  async #take(): Promise<Taken> {
+    try {
+      const taken = { samples: await this.#engine.samples(), takenMs: performance.now() };
+      this.#last = taken;
+      return taken;
+    } finally {
+      this.#coming = null;
+    }
+  }
+}
+
+/** `coming`, or `instead` if that takes longer than `afterMs`. */
+async function firstOf<T>(coming: Promise<T>, instead: T, afterMs: number): Promise<T> {
+  const late = Promise.withResolvers<T>();
+  const timer = setTimeout(() => late.resolve(instead), afterMs);
+  // Whoever comes next sees why it failed.
+  coming.catch(() => undefined);
+  try {
+    return await Promise.race([coming, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+export function createMetrics({ engine, version, cacheMs }: MetricsOptions): Metrics {
+  const exposition = new Exposition({ version });
+  const cache = new SampleCache(engine, cacheMs);
   return {
-    text: async (accept) => await exposition.render(await samples(), accept),
-    json: async () => await exposition.renderJson(await samples()),
+    text: async (accept) => await exposition.render(await cache.get(), accept),
+    json: async () => await exposition.renderJson(await cache.get()),
   };
 }

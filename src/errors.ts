@@ -101,3 +101,13 @@ export class VnicError extends Error {
     };
   }
 }
+
+/** A system call on a file that this user may not make, as an error that says so; null for any other error. */
+export function permissionError(error: unknown): VnicError | null {
+  const { code, path, syscall } = error as NodeJS.ErrnoException;
+  if ((code !== 'EACCES' && code !== 'EPERM') || path === undefined) return null;
+  return new VnicError('not_permitted', `${path} may not be used by this user (${syscall ?? 'access'}: ${code}).`, {
+    remedy: 'Run it as root (sudo), or with CAP_DAC_OVERRIDE.',
+    cause: error,
+  });
+}

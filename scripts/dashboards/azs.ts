@@ -2,6 +2,17 @@
 import { makeDashboard } from './make.ts';
 import { lines, number, of, rate, states } from './panels.ts';
 
+/** Which AZs are in use over time; the overview has it too. */
+export const azStates = (width: number) =>
+  states({
+    title: 'AZs',
+    description: 'Whether the AZ is in use.',
+    queries: [{ expr: of('virtio_nic_az_up'), legend: '{{device}} {{az}}' }],
+    texts: { up: 'up', down: 'failed' },
+    noValue: 'no AZs',
+    width,
+  });
+
 export const azs = () =>
   makeDashboard({
     name: 'azs',
@@ -11,14 +22,7 @@ export const azs = () =>
       {
         title: 'State',
         panels: [
-          states({
-            title: 'AZs',
-            description: 'Whether the AZ is in use.',
-            queries: [{ expr: of('virtio_nic_az_up'), legend: '{{device}} {{az}}' }],
-            texts: { up: 'up', down: 'failed' },
-            noValue: 'no AZs',
-            width: 24,
-          }),
+          azStates(24),
           lines({
             title: 'Queues of each AZ in use',
             description: 'Queues of the AZ that the steering table uses.',

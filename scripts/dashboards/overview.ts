@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+import { azStates } from './azs.ts';
 import { makeDashboard } from './make.ts';
-import { heatmapOfSeries, lines, number, of, padded, rate, states } from './panels.ts';
+import { heatmapOfSeries, lines, number, of, padded, rate } from './panels.ts';
 
 const gbits = (bytes: string): string => `8 * ${bytes} / 1e9`;
 
@@ -134,14 +135,7 @@ export const overview = () =>
       {
         title: 'AZs and queues',
         panels: [
-          states({
-            title: 'AZs',
-            description: 'Whether the AZ is in use.',
-            queries: [{ expr: of('virtio_nic_az_up'), legend: '{{device}} {{az}}' }],
-            texts: { up: 'up', down: 'failed' },
-            noValue: 'no AZs',
-            width: 12,
-          }),
+          azStates(12),
           heatmapOfSeries({
             title: 'Packets by queue',
             description: 'Arrived packets that the steering table or a rule gave to the queue, a second.',

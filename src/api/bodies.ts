@@ -31,6 +31,12 @@ export function parseJson(bytes: Uint8Array): unknown {
   }
 }
 
+/** The body with a field that the path names already, unless it has one. What is no object is left for its reader. */
+export function withField(body: unknown, field: string, value: unknown): unknown {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) return body;
+  return { ...body, [field]: (body as Record<string, unknown>)[field] ?? value };
+}
+
 /** Checks against a schema. Throws `usage` with every problem. */
 export function checkInput<Schema extends z.ZodType>(
   schema: Schema,

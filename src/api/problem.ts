@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Errors as RFC 9457 problem objects. */
-import { type ErrorCode, errorTable, VnicError } from '../errors.ts';
+import { type ErrorCode, errorTable, permissionError, VnicError } from '../errors.ts';
 import { encodeJson } from './bodies.ts';
 import { rememberThrown } from './error-of-problem.ts';
 import type { ApiResponse } from './operation.ts';
@@ -19,13 +19,8 @@ export function asVnicError(error: unknown): VnicError {
       cause: error,
     });
   }
-  const { code, path, syscall } = error as NodeJS.ErrnoException;
-  if ((code === 'EACCES' || code === 'EPERM') && path !== undefined) {
-    return new VnicError('not_permitted', `${path} may not be used by this user (${syscall ?? 'access'}: ${code}).`, {
-      remedy: 'Run it as root (sudo), or with CAP_DAC_OVERRIDE.',
-      cause: error,
-    });
-  }
+  const refused = permissionError(error);
+  if (refused !== null) return refused;
   const text = error instanceof Error ? error.message : String(error);
   return new VnicError('failed', `Unexpected: ${text.split('\n')[0]}`, {
     remedy: 'Run it again with --verbose, or look into the log of the daemon, and report what it says.',

@@ -19,8 +19,7 @@ export function ruleView(device: AttachedDevice, rule: Rule): RuleView {
 }
 
 export function azView({ config, state, cause, since, evidence }: AzStatus) {
-  const { queues: _, weight: __, prefixes: ___, ...rest } = formatAz(config);
-  const { prefixes = [] } = formatAz(config);
+  const { queues: _, weight: __, prefixes = [], ...rest } = formatAz(config);
   return { ...rest, queues: [...config.queues], weight: config.weight, prefixes, state, cause, since, evidence };
 }
 

@@ -8,7 +8,8 @@ import { unparsedReasons } from '../telemetry/counters.ts';
 import type { Dataplane } from './dataplane.ts';
 import { decodeVerdict, type FlowNames } from './flows.ts';
 
-const MAX_FRAME_BYTES = 3520;
+/** That the kernel takes for a run of a program, in one page. */
+export const MAX_FRAME_BYTES = 3520;
 
 export interface Explanation {
   parsed: boolean;

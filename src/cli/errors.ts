@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Errors as the terminal shows them: one line that says what is wrong, one that says what to do. */
 import { CommanderError } from 'commander';
-import { VnicError } from '../errors.ts';
+import { permissionError, VnicError } from '../errors.ts';
 
-const PERMISSION_ERRNOS = new Set(['EACCES', 'EPERM']);
 /** Printed with --verbose only: as long as a verifier log, or of use to machines. */
 const longDetails = ['log', 'messages'];
 
@@ -17,13 +16,8 @@ function fromCommander(error: CommanderError, commandPath: string): VnicError {
 export function asVnicError(error: unknown, commandPath: string): VnicError {
   if (error instanceof VnicError) return error;
   if (error instanceof CommanderError) return fromCommander(error, commandPath);
-  const { code, syscall, path } = error as NodeJS.ErrnoException;
-  if (code !== undefined && PERMISSION_ERRNOS.has(code) && path !== undefined) {
-    return new VnicError('not_permitted', `${path} may not be used by this user (${syscall ?? 'access'}: ${code}).`, {
-      remedy: 'Run it as root (sudo), or with CAP_DAC_OVERRIDE.',
-      cause: error,
-    });
-  }
+  const refused = permissionError(error);
+  if (refused !== null) return refused;
   const text = error instanceof Error ? error.message : String(error);
   return new VnicError('failed', `Unexpected: ${text.split('\n')[0]}`, {
     remedy: 'Run it again with --verbose and report what it prints.',

@@ -12,6 +12,7 @@ import { createProber } from '../health/probers/index.ts';
 import { deviceText } from '../loader/pins.ts';
 import type { DeviceSample } from '../telemetry/metrics/sample.ts';
 import type { EngineOptions, FromEngine, ToEngine } from './engine.ts';
+import { transferOf } from './transfer.ts';
 
 const LOOK_INTERVAL_MS = 1000;
 
@@ -43,9 +44,7 @@ async function perform(message: ToEngine): Promise<void> {
     case 'call': {
       const operation = operationsById.get(message.operation)!;
       const response = await dispatch(context, operation, message.request);
-      const { body } = response;
-      const isAlone = body !== null && body.buffer instanceof ArrayBuffer && body.byteLength === body.buffer.byteLength;
-      send({ kind: 'answer', id: message.id, response }, isAlone ? [body.buffer as ArrayBuffer] : []);
+      send({ kind: 'answer', id: message.id, response }, transferOf(response.body));
       if (operation.method !== 'get') monitor.refresh();
       return;
     }

@@ -9,6 +9,7 @@ import { problemResponse } from '../api/problem.ts';
 import type { Config } from '../config/config.ts';
 import { VnicError } from '../errors.ts';
 import type { DeviceSample } from '../telemetry/metrics/sample.ts';
+import { transferOf } from './transfer.ts';
 
 /** What the HTTP side needs of it. */
 export interface Engine {
@@ -164,7 +165,6 @@ export class WorkerEngine implements Engine {
 
   /** A body that has its memory to itself is handed over, not copied. */
   #post(message: ToEngine, body: Uint8Array | null): void {
-    const isAlone = body !== null && body.buffer instanceof ArrayBuffer && body.byteLength === body.buffer.byteLength;
-    this.#worker.postMessage(message, isAlone ? [body.buffer as ArrayBuffer] : []);
+    this.#worker.postMessage(message, transferOf(body));
   }
 }

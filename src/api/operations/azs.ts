@@ -7,11 +7,12 @@ import { parseAz } from '../../config/azs.ts';
 import { VnicError } from '../../errors.ts';
 import { type DeviceId, deviceText } from '../../loader/pins.ts';
 import type { PlanResult } from '../../steering/planner.ts';
-import { dryRunQuery, parseJson } from '../bodies.ts';
+import { dryRunQuery, parseJson, withField } from '../bodies.ts';
 import { deviceParam, deviceParams } from '../device-param.ts';
 import { type ApiContext, operation } from '../operation.ts';
 import * as schemas from '../schemas.ts';
 import { azView, moveCounts, movesByQueue, queuePlans } from '../views.ts';
+import { bodyErrors, deviceErrors } from './error-sets.ts';
 
 const azParams = z.strictObject({
   device: deviceParam,
@@ -19,8 +20,7 @@ const azParams = z.strictObject({
 });
 
 const exampleAz = { queues: '0-10', weight: 1, prefixes: ['10.1.0.0/16'] };
-const readErrors = ['not_found', 'abi_mismatch', 'state_damaged'] as const;
-const writeErrors = [...readErrors, 'invalid_config', 'unsupported_media_type', 'too_large'] as const;
+const writeErrors = [...deviceErrors, 'invalid_config', ...bodyErrors] as const;
 
 export const listAzs = operation({
   id: 'listAzs',
@@ -34,7 +34,7 @@ export const listAzs = operation({
   body: null,
   result: schemas.page(schemas.azStatus),
   responses: { 200: { description: 'All AZs of the device.', schema: schemas.page(schemas.azStatus) } },
-  errors: readErrors,
+  errors: deviceErrors,
   run: ({ controller }, { params }) =>
     controller.readDevice(params.device, (attached) => ({ data: { items: attached.azs().map(azView), next: null } })),
 });
@@ -51,7 +51,7 @@ export const getAz = operation({
   body: null,
   result: schemas.azStatus,
   responses: { 200: { description: 'The AZ.', schema: schemas.azStatus } },
-  errors: readErrors,
+  errors: deviceErrors,
   run: ({ controller }, { params }) =>
     controller.readDevice(params.device, (attached) => ({ data: azView(attached.azNamed(params.az)) })),
 });
@@ -112,8 +112,7 @@ export const putAz = operation({
   responses: { 200: { description: 'What moved, or would move.', schema: schemas.azChange } },
   errors: writeErrors,
   run: (context, { params: { device, az: name }, query: { dryRun }, body }) => {
-    const isObject = typeof body === 'object' && body !== null && !Array.isArray(body);
-    const az = parseAz(isObject ? { ...body, name: body.name ?? name } : body);
+    const az = parseAz(withField(body, 'name', name));
     if (az.name !== name) {
       throw new VnicError('usage', `The body has the name ${az.name}, the path ${name}.`, {
         remedy: 'Make them the same.',
@@ -177,7 +176,7 @@ export const deleteAz = operation({
   body: null,
   result: schemas.azChange,
   responses: { 200: { description: 'What moved, or would move.', schema: schemas.azChange } },
-  errors: readErrors,
+  errors: deviceErrors,
   run: (context, { params: { device, az }, query: { dryRun } }) =>
     changeAz(context, {
       device,
@@ -207,7 +206,7 @@ export const failAz = operation({
   body: { schema: failRequest, optional: true, example: { force: false } },
   result: schemas.azChange,
   responses: { 200: { description: 'What moved, or would move.', schema: schemas.azChange } },
-  errors: [...readErrors, 'policy_refused', 'conflict', 'unsupported_media_type', 'too_large'],
+  errors: [...deviceErrors, 'policy_refused', 'conflict', ...bodyErrors],
   run: (context, { params: { device, az }, query: { dryRun }, body: { force = false } }) =>
     changeAz(context, {
       device,
@@ -232,7 +231,7 @@ export const recoverAz = operation({
   body: null,
   result: schemas.azChange,
   responses: { 200: { description: 'What moved, or would move.', schema: schemas.azChange } },
-  errors: [...readErrors, 'conflict'],
+  errors: [...deviceErrors, 'conflict'],
   run: (context, { params: { device, az }, query: { dryRun } }) =>
     changeAz(context, {
       device,
@@ -261,7 +260,7 @@ export const planFailure = operation({
   body: { schema: planRequest, example: { az: 'az-a' } },
   result: schemas.failurePlan,
   responses: { 200: { description: 'The plan. Nothing is changed.', schema: schemas.failurePlan } },
-  errors: [...readErrors, 'policy_refused', 'conflict', 'unsupported_media_type', 'too_large'],
+  errors: [...deviceErrors, 'policy_refused', 'conflict', ...bodyErrors],
   run: ({ controller }, { params: { device }, body: { az, force } }) =>
     controller.readDevice(device, (attached) => {
       const plan = attached.planFailure(az, force);

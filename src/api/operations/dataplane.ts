@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A look into the dataplane: queues, flows, the steering table, and what it would do with a packet. */
 import { z } from 'zod';
+import { MAX_FRAME_BYTES } from '../../app/explain.ts';
 import { buildFrame } from '../../captures/build-frame.ts';
 import { VnicError } from '../../errors.ts';
 import { deviceText } from '../../loader/pins.ts';
@@ -10,11 +11,10 @@ import { queryNumber } from '../bodies.ts';
 import { deviceParams } from '../device-param.ts';
 import { operation } from '../operation.ts';
 import * as schemas from '../schemas.ts';
+import { bodyErrors, deviceErrors } from './error-sets.ts';
 
-const errors = ['not_found', 'abi_mismatch', 'state_damaged'] as const;
 const DEFAULT_TOP = 20;
 const MAX_TOP = 2 ** 26;
-const MAX_FRAME_BYTES = 3520;
 
 export const listQueues = operation({
   id: 'listQueues',
@@ -28,7 +28,7 @@ export const listQueues = operation({
   body: null,
   result: schemas.page(schemas.queueStatus),
   responses: { 200: { description: 'All queues.', schema: schemas.page(schemas.queueStatus) } },
-  errors,
+  errors: deviceErrors,
   run: ({ controller }, { params: { device } }) =>
     controller.readDevice(device, (attached) => ({ data: { items: attached.queues(), next: null } })),
 });
@@ -48,7 +48,7 @@ export const listFlows = operation({
   body: null,
   result: schemas.page(schemas.flow),
   responses: { 200: { description: 'Flows, the largest first.', schema: schemas.page(schemas.flow) } },
-  errors,
+  errors: deviceErrors,
   run: ({ controller }, { params: { device }, query: { top = DEFAULT_TOP, by = 'bytes' } }) =>
     controller.readDevice(device, (attached) => ({ data: { items: attached.flows(top, by), next: null } })),
 });
@@ -65,7 +65,7 @@ export const getTable = operation({
   body: null,
   result: schemas.steeringTable,
   responses: { 200: { description: 'Queue of each bucket in each row.', schema: schemas.steeringTable } },
-  errors,
+  errors: deviceErrors,
   run: ({ controller }, { params: { device } }) =>
     controller.readDevice(device, (attached) => ({
       data: { device: deviceText(device), ...attached.steeringTable() },
@@ -145,7 +145,7 @@ export const explainPacket = operation({
   },
   result: schemas.explanation,
   responses: { 200: { description: 'Rule, AZ, bucket, queue, CPU, verdict.', schema: schemas.explanation } },
-  errors: [...errors, 'unsupported_media_type', 'too_large', 'kernel_refused'],
+  errors: [...deviceErrors, ...bodyErrors, 'kernel_refused'],
   run: ({ controller }, { params: { device }, body }) => {
     const frame = frameOf(body);
     const { direction = 'ingress' } = body;

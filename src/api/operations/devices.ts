@@ -12,8 +12,7 @@ import { deviceParams, parseDeviceId } from '../device-param.ts';
 import { operation } from '../operation.ts';
 import * as schemas from '../schemas.ts';
 import { azView } from '../views.ts';
-
-const readErrors = ['not_found', 'abi_mismatch', 'state_damaged'] as const;
+import { deviceErrors } from './error-sets.ts';
 
 export const listDevices = operation({
   id: 'listDevices',
@@ -135,7 +134,7 @@ export const getDevice = operation({
   body: null,
   result: schemas.deviceStatus,
   responses: { 200: { description: 'The status.', schema: schemas.deviceStatus } },
-  errors: readErrors,
+  errors: deviceErrors,
   run: ({ controller }, { params: { device } }) =>
     controller.readDevice(device, (attached) => {
       const status = attached.status();
@@ -156,7 +155,7 @@ export const detachDevice = operation({
   body: null,
   result: schemas.detachResult,
   responses: { 200: { description: 'Detached, or what a detach would remove.', schema: schemas.detachResult } },
-  errors: [...readErrors, 'kernel_refused'],
+  errors: [...deviceErrors, 'kernel_refused'],
   run: ({ controller, publish }, { params: { device }, query: { dryRun = false, force } }) => {
     const pins = controller.describeDetach(device);
     if (dryRun) return { data: { device: deviceText(device), detached: false, pins } };
@@ -202,7 +201,7 @@ export const mendDevice = operation({
   body: null,
   result: schemas.mendResult,
   responses: { 200: { description: 'The drift that was found, and what was done.', schema: schemas.mendResult } },
-  errors: [...readErrors, 'kernel_refused', 'verifier_rejected', 'preflight_refused'],
+  errors: [...deviceErrors, 'kernel_refused', 'verifier_rejected', 'preflight_refused'],
   run: ({ controller, publish }, { params: { device }, query: { dryRun = false } }) => {
     const result = controller.mend(device, dryRun);
     if (!dryRun && result.actions.length > 0) {

@@ -4,13 +4,14 @@ import { z } from 'zod';
 import { VnicError } from '../../errors.ts';
 import { MAX_RULE_ID } from '../../steering/rules/model.ts';
 import { parseRule } from '../../steering/rules/parse.ts';
-import { dryRunQuery, integerInText, parseJson } from '../bodies.ts';
+import { dryRunQuery, integerInText, parseJson, withField } from '../bodies.ts';
 import { deviceParam } from '../device-param.ts';
 import { exampleRule } from '../examples.ts';
 import { operation } from '../operation.ts';
 import { applyPatch, type Change, changeRules, findRule, ruleTag } from '../rule-changes.ts';
 import * as schemas from '../schemas.ts';
 import { ruleView } from '../views.ts';
+import { deviceErrors, ruleErrors } from './error-sets.ts';
 
 const ruleParams = z.strictObject({
   device: deviceParam,
@@ -34,7 +35,7 @@ export const getRule = operation({
   body: null,
   result: schemas.ruleView,
   responses: { 200: { description: 'The rule.', schema: schemas.ruleView, etag: true } },
-  errors: ['not_found', 'abi_mismatch', 'state_damaged'],
+  errors: deviceErrors,
   run: ({ controller }, { params }) =>
     controller.readDevice(params.device, (attached) => {
       const rule = findRule(params.id, attached.config.rules);
@@ -70,20 +71,9 @@ export const putRule = operation({
     200: { description: 'Replaced, or a dry run.', schema: schemas.ruleChanges, etag: true },
     201: { description: 'Made.', schema: schemas.ruleChanges, etag: true },
   },
-  errors: [
-    'not_found',
-    'invalid_rule',
-    'too_many_shapes',
-    'capacity_exceeded',
-    'precondition_failed',
-    'unsupported_media_type',
-    'too_large',
-    'abi_mismatch',
-    'state_damaged',
-  ],
+  errors: ruleErrors,
   run: (context, { params: { device, id }, query: { dryRun }, body, headers }) => {
-    const isObject = typeof body === 'object' && body !== null && !Array.isArray(body);
-    const rule = parseRule(isObject ? { ...body, id: body.id ?? id } : body);
+    const rule = parseRule(withField(body, 'id', id));
     if (rule.id !== id) {
       throw new VnicError('usage', `The body has the id ${rule.id}, the path ${id}.`, {
         remedy: 'Make them the same.',
@@ -113,7 +103,7 @@ export const deleteRule = operation({
   body: null,
   result: schemas.ruleChanges,
   responses: { 200: { description: 'What was changed.', schema: schemas.ruleChanges } },
-  errors: ['not_found', 'precondition_failed', 'abi_mismatch', 'state_damaged'],
+  errors: [...deviceErrors, 'precondition_failed'],
   run: (context, { params: { device, id }, query: { dryRun }, headers }) => {
     const { report } = changeRules(context, {
       device,

@@ -13,6 +13,7 @@ import { operation } from '../operation.ts';
 import { applyPatch, changeRules, type Patch, parseQosLines, setTag, withRates } from '../rule-changes.ts';
 import * as schemas from '../schemas.ts';
 import { ruleView } from '../views.ts';
+import { deviceErrors, ruleErrors } from './error-sets.ts';
 
 const YAML = 'application/yaml';
 const NDJSON = 'application/x-ndjson';
@@ -113,7 +114,7 @@ export const listRules = operation({
       etag: true,
     },
   },
-  errors: ['not_found', 'abi_mismatch', 'state_damaged'],
+  errors: deviceErrors,
   run: ({ controller }, { params, query, headers }) =>
     controller.readDevice(params.device, (attached) => {
       const type = negotiate(headers.accept, ['application/json', YAML, NDJSON]);
@@ -152,17 +153,7 @@ export const replaceRules = operation({
   responses: {
     200: { description: 'What was changed; for a dry run what would be.', schema: schemas.ruleChanges, etag: true },
   },
-  errors: [
-    'not_found',
-    'invalid_rule',
-    'too_many_shapes',
-    'capacity_exceeded',
-    'precondition_failed',
-    'unsupported_media_type',
-    'too_large',
-    'abi_mismatch',
-    'state_damaged',
-  ],
+  errors: ruleErrors,
   run: (context, { params: { device }, query: { dryRun }, body, headers }) => {
     const rules = parseRules(body);
     const { report, etag } = changeRules(context, { device, headers, dryRun, next: () => rules });
@@ -205,18 +196,7 @@ export const patchRules = operation({
   responses: {
     200: { description: 'What was changed; for a dry run what would be.', schema: schemas.ruleChanges, etag: true },
   },
-  errors: [
-    'not_found',
-    'conflict',
-    'invalid_rule',
-    'too_many_shapes',
-    'capacity_exceeded',
-    'precondition_failed',
-    'unsupported_media_type',
-    'too_large',
-    'abi_mismatch',
-    'state_damaged',
-  ],
+  errors: ['conflict', ...ruleErrors],
   run: (context, { params: { device }, query: { dryRun }, body, headers }) => {
     const change: Patch = {
       add: parseRules(body.add ?? []),

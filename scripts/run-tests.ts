@@ -22,6 +22,8 @@ interface Counts {
   passed: number;
   failed: number;
   skipped: number;
+  /** A line for each that failed, told again at the end: whoever reads only that must find them. */
+  failures: string[];
 }
 
 let stopChild: ((signal: NodeJS.Signals) => void) | null = null;
@@ -81,6 +83,7 @@ function runTier(tier: Tier, files: readonly string[], env: NodeJS.ProcessEnv, c
         default:
           running = null;
           counts[message.kind]++;
+          if (message.kind === 'failed') counts.failures.push(`${tier.name}: ${message.title}: ${message.why}`);
       }
     });
     child.on('close', (code, signal) => {
@@ -90,7 +93,9 @@ function runTier(tier: Tier, files: readonly string[], env: NodeJS.ProcessEnv, c
       if (!isFinished && interruptedBy === null) {
         counts.failed++;
         const how = silenceReached ? 'was silent too long and was ended' : `ended with ${signal ?? code}`;
-        console.log(`tier ${tier.name}: the run ${how} ${running === null ? 'outside a test' : `in: ${running}`}`);
+        const line = `tier ${tier.name}: the run ${how} ${running === null ? 'outside a test' : `in: ${running}`}`;
+        console.log(line);
+        counts.failures.push(line);
       }
       resolve();
     });
@@ -102,7 +107,7 @@ async function main(): Promise<number> {
   const tiers = selectTiers();
   const testsFolder = path.resolve(values.tests ?? path.join(import.meta.dirname, '../test'));
   const paths = words(process.env['TEST'], /\s+/);
-  const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
+  const counts: Counts = { passed: 0, failed: 0, skipped: 0, failures: [] };
   const before = takeSnapshot();
   let touchedKernel = false;
   const stateFolder = makeStateFolder();
@@ -143,6 +148,7 @@ async function main(): Promise<number> {
   if (interruptedBy !== null) console.log(`interrupted by ${interruptedBy}`);
   else if (!hasRun)
     console.log(paths.length === 0 ? 'no test ran' : `no test ran: nothing to run in ${paths.join(' ')}`);
+  for (const failure of counts.failures) console.log(`failed: ${failure}`);
   console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
   return interruptedBy !== null || counts.failed > 0 || !hasRun ? 1 : 0;
 }

@@ -7,13 +7,22 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import Mocha from 'mocha';
 
-export type TestReport = { kind: 'started' | 'passed' | 'failed' | 'skipped'; title: string } | { kind: 'finished' };
+export type TestReport =
+  | { kind: 'started' | 'passed' | 'skipped'; title: string }
+  /** `why`: the first line of what it says. */
+  | { kind: 'failed'; title: string; why: string }
+  | { kind: 'finished' };
 
 /** How long an ended run may be kept alive by open handles before it is ended. */
 const LINGER_MS = 2000;
 
 function report(message: TestReport): void {
   process.send?.(message);
+}
+
+function firstLine(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.split('\n').find((line) => line.trim() !== '') ?? 'without a word';
 }
 
 async function main(files: readonly string[]): Promise<void> {
@@ -38,7 +47,7 @@ async function main(files: readonly string[]): Promise<void> {
       const name = path.relative(process.cwd(), file);
       console.error(`\n  ${name} cannot be loaded:`);
       console.error(error);
-      report({ kind: 'failed', title: `${name} cannot be loaded` });
+      report({ kind: 'failed', title: `${name} cannot be loaded`, why: firstLine(error) });
     }
   }
 
@@ -54,7 +63,9 @@ async function main(files: readonly string[]): Promise<void> {
   });
   runner.on('test', (test) => report({ kind: 'started', title: test.fullTitle() }));
   runner.on('pass', (test) => report({ kind: 'passed', title: test.fullTitle() }));
-  runner.on('fail', (test) => report({ kind: 'failed', title: test.fullTitle() }));
+  runner.on('fail', (test, error: unknown) =>
+    report({ kind: 'failed', title: test.fullTitle(), why: firstLine(error) }),
+  );
   runner.on('pending', (test) => report({ kind: 'skipped', title: test.fullTitle() }));
 }
 

@@ -5,7 +5,7 @@
  * attach counts as never done: the next command finds no active table and removes what is there.
  */
 import { VnicError } from '../errors.ts';
-import { attachClsactEgress, detachClsactEgress, ensureClsact } from '../loader/clsact.ts';
+import { attachClsactEgress, detachClsactEgress } from '../loader/clsact.ts';
 import { raiseCpumapThreads } from '../loader/cpumap-threads.ts';
 import type { Fd } from '../loader/fd.ts';
 import type { Native } from '../loader/ffi/index.ts';
@@ -14,7 +14,7 @@ import { inNetns } from '../loader/netns.ts';
 import type { PinFolder } from '../loader/pins.ts';
 import { Dataplane } from './dataplane.ts';
 import type { DeviceModel } from './device-model.ts';
-import { canShape } from './machine.ts';
+import { canShape, qdiscKinds } from './machine.ts';
 import type { DataplaneSettings, EgressHook, RecordDraft, RecordStore } from './record.ts';
 import { type PreparedRules, RuleStore } from './rule-store.ts';
 import { TableStore } from './table-store.ts';
@@ -179,13 +179,20 @@ function perform(action: AttachAction, input: AttachInput, work: Work, ports: At
           pinLink(pins, attachTcxEgress(native, program, action.ifindex), LINK_EGRESS);
           return;
         }
-        const clsactMade = ensureClsact(native, action.ifindex);
-        work.record = { ...work.record, clsactMade };
-        undo.push(() => inNetns(native, device.netns, () => detachClsactEgress(native, action.ifindex, clsactMade)));
-        // Who clears away after a kill must know whose the qdisc is.
+        // Who clears away after a kill must know whose the qdisc is, and so before it is there.
+        const clsactMade = !qdiscKinds(device.name).includes('clsact');
+        const stage = (made: boolean): void => {
+          work.record = { ...work.record, clsactMade: made };
+          records.stage(work.record);
+        };
         undo.push(() => records.dropStaged(device));
-        records.stage(work.record);
-        attachClsactEgress(native, program, action.ifindex);
+        stage(clsactMade);
+        undo.push(() =>
+          inNetns(native, device.netns, () => detachClsactEgress(native, action.ifindex, work.record.clsactMade)),
+        );
+        const made = attachClsactEgress(native, program, action.ifindex);
+        // Somebody was faster.
+        if (made !== clsactMade) stage(made);
       });
       return;
     }

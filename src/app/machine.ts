@@ -82,21 +82,21 @@ export function deviceShape(name: string): DeviceShape {
  */
 export function canShape(native: Native, device: DeviceId, rules: readonly Rule[]): boolean {
   if (!needsShaping(rules)) return true;
-  const args = ['-j', 'qdisc', 'show', 'dev', device.name];
-  let text: string;
-  try {
-    text = inNetns(native, device.netns, () => execFileSync('tc', args, { encoding: 'utf8', stdio: 'pipe' }));
-  } catch (cause) {
-    throw new VnicError(
-      'not_found',
-      `The queueing disciplines of ${device.name} cannot be listed: is it still there?`,
-      {
-        remedy: `Look at: tc qdisc show dev ${device.name}`,
-        cause,
-      },
-    );
-  }
-  const kinds = (JSON.parse(text) as { kind: string }[]).map(({ kind }) => kind);
+  const kinds = inNetns(native, device.netns, () => qdiscKinds(device.name));
   const leaves = kinds.filter((kind) => !['mq', 'clsact', 'ingress'].includes(kind));
   return leaves.length > 0 && leaves.every((kind) => kind === 'fq');
+}
+
+/** Queueing disciplines of a device of the current namespace. Throws `not_found`. */
+export function qdiscKinds(name: string): string[] {
+  const args = ['-j', 'qdisc', 'show', 'dev', name];
+  try {
+    const text = execFileSync('tc', args, { encoding: 'utf8', stdio: 'pipe' });
+    return (JSON.parse(text) as { kind: string }[]).map(({ kind }) => kind);
+  } catch (cause) {
+    throw new VnicError('not_found', `The queueing disciplines of ${name} cannot be listed: is it still there?`, {
+      remedy: `Look at: tc qdisc show dev ${name}`,
+      cause,
+    });
+  }
 }

@@ -19,7 +19,7 @@ function hookOf(ifindex: number): Uint8Array {
 }
 
 /** Makes the clsact qdisc; false if it is there already and is shared. */
-export function ensureClsact(native: Native, ifindex: number): boolean {
+function ensureClsact(native: Native, ifindex: number): boolean {
   const created = native.libbpf.bpf_tc_hook_create(hookOf(ifindex));
   if (created === EEXIST) return false;
   native.check(created, 'bpf_tc_hook_create', `interface ${ifindex}`);

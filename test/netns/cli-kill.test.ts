@@ -18,6 +18,44 @@ function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
+/** What attaching vnic0 of the rig takes, to be performed step by step. */
+function attachByHand(rig: CliRig, egress: 'tcx' | 'clsact') {
+  const native = loadNative();
+  native.setPrint(null);
+  const device = { name: 'vnic0', netns: rig.guest };
+  const controller = new Controller({ native, stateFolder: rig.stateFolder });
+  const config = parseDevice('vnic0', { num_queues: 32, rules: [{ id: 1, action: 'drop' }] });
+  const model = DeviceModel.plan(config, 32, onlineCpus());
+  const record: RecordDraft = {
+    version: RECORD_VERSION,
+    device,
+    mac: '',
+    settings: {
+      mode: 'native',
+      egress,
+      queues: 32,
+      queueCpus: model.topology.queues.map(({ cpu }) => cpu),
+      maxFlows: 1024,
+      maxRules: 16,
+      hashSeed: 1,
+      deliverMetadata: false,
+      cpuQueueSize: 64,
+    },
+    spec: formatDevice(config),
+    failedAzs: [],
+    ruleGeneration: 0,
+    rulesRevision: 1,
+    changeId: 0,
+    configSha256: null,
+    objectSha256: '',
+    clsactMade: false,
+  };
+  const { ifindex } = inNetns(native, rig.guest, () => deviceShape('vnic0'));
+  const input = { record, model, ifindex };
+  const actions = planAttach(input, controller.pins(device).path);
+  return { native, controller, input, actions, device };
+}
+
 describe('a killed vnicctl', function () {
   this.timeout(600_000);
   let rig: CliRig;
@@ -102,39 +140,9 @@ describe('a killed vnicctl', function () {
 
   for (const egress of ['tcx', 'clsact'] as const) {
     it(`between any two steps of an attach (${egress}), the next command clears away all of it`, () => {
-      const native = loadNative();
-      native.setPrint(null);
-      const device = { name: 'vnic0', netns: rig.guest };
-      const controller = new Controller({ native, stateFolder: rig.stateFolder });
+      const { native, controller, input, actions, device } = attachByHand(rig, egress);
+      const { record, model, ifindex } = input;
       const pins = controller.pins(device);
-      const config = parseDevice('vnic0', { num_queues: 32, rules: [{ id: 1, action: 'drop' }] });
-      const model = DeviceModel.plan(config, 32, onlineCpus());
-      const record: RecordDraft = {
-        version: RECORD_VERSION,
-        device,
-        mac: '',
-        settings: {
-          mode: 'native',
-          egress,
-          queues: 32,
-          queueCpus: model.topology.queues.map(({ cpu }) => cpu),
-          maxFlows: 1024,
-          maxRules: 16,
-          hashSeed: 1,
-          deliverMetadata: false,
-          cpuQueueSize: 64,
-        },
-        spec: formatDevice(config),
-        failedAzs: [],
-        ruleGeneration: 0,
-        rulesRevision: 1,
-        changeId: 0,
-        configSha256: null,
-        objectSha256: '',
-        clsactMade: false,
-      };
-      const { ifindex } = inNetns(native, rig.guest, () => deviceShape('vnic0'));
-      const actions = planAttach({ record, model, ifindex }, pins.path);
       const firstPin = actions.findIndex(({ kind }) => kind === 'pin');
       for (let steps = firstPin + 1; steps < actions.length; steps++) {
         performAttach({ record, model, ifindex }, actions.slice(0, steps), {
@@ -163,6 +171,29 @@ describe('a killed vnicctl', function () {
       assert.equal(existsSync(rig.recordFile), true);
     });
   }
+});
+
+describe('an attach with clsact', function () {
+  this.timeout(120_000);
+
+  it('has recorded that the qdisc is its own before it makes it', () => {
+    using rig = new CliRig('made');
+    const { native, controller, input, actions, device } = attachByHand(rig, 'clsact');
+    const seen: (boolean | undefined)[] = [];
+    const libbpf = {
+      ...native.libbpf,
+      bpf_tc_hook_create(...args: Parameters<typeof native.libbpf.bpf_tc_hook_create>) {
+        seen.push(controller.records.readStaged(device)?.clsactMade);
+        return native.libbpf.bpf_tc_hook_create(...args);
+      },
+    };
+    const watched = Object.create(native, { libbpf: { value: libbpf } }) as typeof native;
+    const ports = { native: watched, pins: controller.pins(device), records: controller.records };
+    performAttach(input, actions, ports).close();
+    assert.deepEqual(seen, [true]);
+    rig.ok(['detach', 'vnic0']);
+    assert.deepEqual(rig.traces(), []);
+  });
 });
 
 describe('several vnicctl at once', function () {

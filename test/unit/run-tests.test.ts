@@ -57,7 +57,7 @@ describe('make test', () => {
   it('fails when a test fails, and prints the failure in full', async () => {
     write('a.test.ts', `it('one', () => {}); it('adds up', () => { throw new Error('1 + 1 is not 3'); });`);
     const { code, lines, output } = await run();
-    assert.equal(lines.at(-1), '1 passed, 1 failed, 0 skipped');
+    assert.deepEqual(lines.slice(-2), ['failed: unit: adds up: 1 + 1 is not 3', '1 passed, 1 failed, 0 skipped']);
     assert.match(output, /Error: 1 \+ 1 is not 3\n\s+at .*a\.test\.ts:1/);
     assert.equal(code, 1);
   });

@@ -12,8 +12,12 @@ export interface AzConfig {
   /** Remote addresses of the AZ; no two AZs overlap. */
   readonly prefixes: readonly Prefix[];
   readonly probe?: AzProbe;
-  /** Passive detection: the AZ counts as lost when its queues were silent for so long. Absent: not used. */
+  /** The AZ counts as lost when nothing came from its prefixes for so long. Absent: silence is not looked at. */
   readonly silenceMs?: number;
+  /** Only an AZ that sent at least so many packets/s before can fall silent. Absent: silenceFloorPps(silenceMs). */
+  readonly silenceFloorPps?: number;
+  /** BFD sessions with peers in the AZ. Absent: none. */
+  readonly bfd?: AzBfd;
   /** How long an AZ that was found dead stays failed at least. Absent: the default. */
   readonly holdDownMs?: number;
   /** Absent: the default. */
@@ -71,4 +75,24 @@ export interface HttpExpectation {
   readonly path: string;
   /** First and last status that count as an answer. */
   readonly status: readonly [number, number];
+}
+
+/** So many packets in silenceMs: if they come at random, the chance that none comes in one such time is 2e-9. */
+const SILENCE_FLOOR_PACKETS = 20;
+
+export function defaultSilenceFloorPps(silenceMs: number): number {
+  return Math.ceil((SILENCE_FLOOR_PACKETS * 1000) / silenceMs);
+}
+
+/** Bidirectional Forwarding Detection, asynchronous mode (RFC 5880); this side takes the passive role. */
+export interface AzBfd {
+  /** Canonical address texts; at least one, all different, and in no other AZ's list. */
+  readonly peers: readonly string[];
+  /** So many sessions must be up for the AZ to count as alive, once they were. */
+  readonly quorum: number;
+  /** Required Min RX Interval and the least Desired Min TX Interval of this side. */
+  readonly intervalMs: number;
+  readonly detectMult: number;
+  /** RFC 5883, port 4784; otherwise one hop, port 3784, TTL 255. */
+  readonly multihop: boolean;
 }

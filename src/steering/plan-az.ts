@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Failing and recovering whole AZs on top of the planner, and the standby tables for losing each of them. */
+/** Failing and recovering whole AZs on top of the planner, as the device's policy says (failover.ts). */
 import { VnicError } from '../errors.ts';
-import { type PlanResult, plan, planHome } from './planner.ts';
+import { type FailoverPolicyName, failoverDefaults } from './failover.ts';
+import { type Borrowers, lendHome, lendingOf, lendingUses, planBorrowers } from './lending.ts';
+import { type PlanInput, type PlanResult, plan, planHome } from './planner.ts';
 import type { AzSpec, QueueSpec, Topology } from './queues.ts';
 import type { SteeringTable } from './table.ts';
 
 export interface SteeringState extends Topology {
-  /** QueueSpec.usable is the queue's own health; a queue of a failed AZ is not used whatever it says. */
+  /** QueueSpec.usable is the queue's own health. A queue of a failed AZ is used by others at most: see policy. */
   queues: readonly QueueSpec[];
   /** Indices of the AZs that were failed and not recovered since, ascending. */
   failedAzs: readonly number[];
+  policy: FailoverPolicyName;
+  /** Where the buckets are while nothing is failed. */
   home: SteeringTable;
   current: SteeringTable;
 }
@@ -26,33 +30,70 @@ export interface FailPolicy {
   panicShare?: number;
 }
 
-export const defaultPanicShare = 0.25;
+export const defaultPanicShare = failoverDefaults.panicShare;
 
-/** The queues as the planner must see them: those of failed AZs are not usable. */
-export function effectiveQueues(state: Pick<SteeringState, 'queues' | 'failedAzs'>): QueueSpec[] {
-  return state.queues.map((queue) => ({
-    ...queue,
-    usable: queue.usable && !(queue.az !== null && state.failedAzs.includes(queue.az)),
-  }));
+/** The queues as the planner must see them: with the policy evacuate, those of failed AZs are not usable. */
+export function effectiveQueues(state: Pick<SteeringState, 'queues' | 'failedAzs' | 'policy'>): QueueSpec[] {
+  const isLost = ({ az }: QueueSpec): boolean =>
+    state.policy === 'evacuate' && az !== null && state.failedAzs.includes(az);
+  return state.queues.map((queue) => ({ ...queue, usable: queue.usable && !isLost(queue) }));
 }
 
-function replan(state: SteeringState): StateChange {
-  const result = plan({ ...state, queues: effectiveQueues(state) });
+/**
+ * What the planner is to be given for a state.
+ * @param borrowers of planBorrowers() for the state's topology, where they are made already
+ */
+export function planInput(state: SteeringState, borrowers?: Borrowers): PlanInput {
+  const { azs, home, current } = state;
+  const input = { queues: effectiveQueues(state), azs, home, current };
+  const lending = lendingOf(state);
+  if (lending === null) return input;
+  return {
+    ...input,
+    home: lendHome(home, lending, borrowers ?? planBorrowers(state)),
+    uses: lendingUses(state, lending),
+  };
+}
+
+/** Plans from `current`, whatever it is, to what the rest of the state asks for. Throws invalid_config. */
+export function replan(state: SteeringState): StateChange {
+  const result = plan(planInput(state));
   return { state: { ...state, current: result.table }, plan: result };
 }
 
-/** State for a new device. Throws invalid_config. */
-export function initialState(topology: Topology, failedAzs: readonly number[] = []): SteeringState {
-  const home = planHome(topology.queues, topology.azs);
-  return replan({ queues: topology.queues, azs: topology.azs, failedAzs, home, current: home }).state;
+export interface InitialOptions {
+  /** Default: that of failoverDefaults. */
+  policy?: FailoverPolicyName;
+  /** Default: planHome(). Otherwise that with moves of a rebalance applied (home-moves.ts). */
+  home?: SteeringTable;
 }
 
-/** New health of queues, weights or AZ membership. A change of weights or membership makes a new home table. */
-export function updateTopology(state: SteeringState, topology: Topology): StateChange {
+/** State for a new device. Throws invalid_config. */
+export function initialState(
+  topology: Topology,
+  failedAzs: readonly number[] = [],
+  options: InitialOptions = {},
+): SteeringState {
+  const { queues, azs } = topology;
+  const { policy = failoverDefaults.policy, home = planHome(queues, azs) } = options;
+  return replan({ queues, azs, failedAzs, policy, home, current: home }).state;
+}
+
+/**
+ * New health of queues, weights or AZ membership. A change of weights or membership makes a new home table, unless one
+ * is given.
+ */
+export function updateTopology(state: SteeringState, topology: Topology, newHome?: SteeringTable): StateChange {
   const shape = ({ queues, azs }: Topology): string =>
     JSON.stringify([queues.map(({ index, az }) => [index, az]), azs.map(({ index, weight }) => [index, weight])]);
-  const home = shape(state) === shape(topology) ? state.home : planHome(topology.queues, topology.azs);
+  const isSame = shape(state) === shape(topology);
+  const home = newHome ?? (isSame ? state.home : planHome(topology.queues, topology.azs));
   return replan({ ...state, queues: topology.queues, azs: topology.azs, home });
+}
+
+/** Another policy, during an outage too. */
+export function changePolicy(state: SteeringState, policy: FailoverPolicyName): StateChange {
+  return replan({ ...state, policy });
 }
 
 function findAz(state: SteeringState, azIndex: number): AzSpec {
@@ -74,10 +115,11 @@ function countUsable(state: SteeringState): number {
 }
 
 /**
- * Takes an AZ's queues out of use. Throws not_found (no such AZ, or one without queues), conflict (already failed),
- * policy_refused (too few queues would be left, and not forced).
+ * The state with an AZ failed, and nothing planned for it yet. Throws not_found (no such AZ, or one without queues),
+ * conflict (already failed), policy_refused (too few queues would be left, and not forced). Only queues that are lost
+ * count, so the policy absorb never refuses.
  */
-export function failAz(state: SteeringState, azIndex: number, policy: FailPolicy = {}): StateChange {
+export function markFailed(state: SteeringState, azIndex: number, policy: FailPolicy = {}): SteeringState {
   const az = findAz(state, azIndex);
   if (state.failedAzs.includes(azIndex)) {
     throw new VnicError('conflict', `AZ ${az.name} is already failed`, {
@@ -100,10 +142,15 @@ export function failAz(state: SteeringState, azIndex: number, policy: FailPolicy
       },
     );
   }
-  return replan(failed);
+  return failed;
 }
 
-/** Takes an AZ's queues into use again. Throws not_found, conflict (not failed). */
+/** Takes an AZ out of use. Throws as markFailed(). */
+export function failAz(state: SteeringState, azIndex: number, policy: FailPolicy = {}): StateChange {
+  return replan(markFailed(state, azIndex, policy));
+}
+
+/** Takes an AZ into use again. Throws not_found, conflict (not failed). */
 export function recoverAz(state: SteeringState, azIndex: number): StateChange {
   const az = findAz(state, azIndex);
   if (!state.failedAzs.includes(azIndex)) {
@@ -113,24 +160,4 @@ export function recoverAz(state: SteeringState, azIndex: number): StateChange {
     });
   }
   return replan({ ...state, failedAzs: state.failedAzs.filter((index) => index !== azIndex) });
-}
-
-export interface Standby {
-  az: number;
-  /** Absent where the policy refuses to fail the AZ without force. */
-  change?: StateChange;
-  refused?: VnicError;
-}
-
-/** What failing each AZ would do now: one entry for each AZ that has queues and is not failed. */
-export function standbyPlans(state: SteeringState, policy: FailPolicy = {}): Standby[] {
-  const candidates = state.azs.filter((az) => az.queues.length > 0 && !state.failedAzs.includes(az.index));
-  return candidates.map(({ index }) => {
-    try {
-      return { az: index, change: failAz(state, index, policy) };
-    } catch (error) {
-      if (error instanceof VnicError && error.code === 'policy_refused') return { az: index, refused: error };
-      throw error;
-    }
-  });
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a plan changes, found by comparing the tables and not by asking the planner what it meant to do. */
-import { bucketShares, eligibleQueues, queueWeights, type Topology } from './queues.ts';
-import { bucketCount, countBuckets, noQueue, queueMask, queuesOf, rowCount, type SteeringTable } from './table.ts';
+import { bucketShares, type RowUse, rowUses, type Topology } from './queues.ts';
+import { bucketCount, countBuckets, noQueue, queueMask, queuesOf, type SteeringTable } from './table.ts';
 
 export interface PlanMove {
   row: number;
@@ -9,7 +9,7 @@ export interface PlanMove {
   /** Queue, or noQueue. */
   from: number;
   to: number;
-  /** forced: its queue was lost. planned: a recovery or a better balance asks it; the old queue may be drained first. */
+  /** forced: its queue was lost. planned: a recovery, a loan or a better balance asks it; the old queue may be drained first. */
   kind: 'forced' | 'planned';
 }
 
@@ -34,21 +34,23 @@ export interface PlanSummary {
   moved: number;
   forced: number;
   planned: number;
-  /** Moved although their queue is usable and nothing in their row came back. Always 0; counted to show it. */
+  /** Moved although their queue is usable and nothing in their row came back or was lent. Always 0; counted to show it. */
   collateral: number;
   maxOverMean: number;
   rows: RowSummary[];
 }
 
 export interface Comparison extends Topology {
+  /** What each row may use; absent: its AZ's usable queues, by their weights. */
+  uses?: readonly RowUse[];
+  /** Where each bucket should be. */
   home: SteeringTable;
   before: SteeringTable;
   after: SteeringTable;
 }
 
-/** Whether a row has a reason for planned moves: a queue it may use came back, or a bucket could go home. */
-function asksPlannedMoves({ queues, home, before }: Comparison, row: number): boolean {
-  const eligible = eligibleQueues(queues, row);
+/** Whether a row has a reason for planned moves: a queue it may use came back, or a bucket could go where it should be. */
+function asksPlannedMoves({ home, before }: Comparison, { eligible }: RowUse, row: number): boolean {
   if ((queueMask(eligible) & ~before.usableQueues) !== 0n) return true;
   const homes = home.rows[row]!;
   const isEligible = new Set(eligible);
@@ -57,11 +59,11 @@ function asksPlannedMoves({ queues, home, before }: Comparison, row: number): bo
 
 export function summarise(comparison: Comparison): { moves: PlanMove[]; summary: PlanSummary } {
   const { queues, before, after } = comparison;
-  const weights = queueWeights(comparison);
+  const uses = comparison.uses ?? rowUses(comparison);
   const moves: PlanMove[] = [];
   const summary: PlanSummary = { moved: 0, forced: 0, planned: 0, collateral: 0, maxOverMean: 0, rows: [] };
   const usable = new Set(queuesOf(after.usableQueues));
-  for (let row = 0; row < rowCount; row++) {
+  for (const [row, use] of uses.entries()) {
     const from = before.rows[row]!;
     const to = after.rows[row]!;
     let planned = 0;
@@ -72,10 +74,10 @@ export function summarise(comparison: Comparison): { moves: PlanMove[]; summary:
       moves.push({ row, bucket, from: from[bucket]!, to: to[bucket]!, kind: lost ? 'forced' : 'planned' });
     }
     summary.planned += planned;
-    if (planned > 0 && !asksPlannedMoves(comparison, row)) summary.collateral += planned;
+    if (planned > 0 && !asksPlannedMoves(comparison, use, row)) summary.collateral += planned;
 
     const counts = { before: countBuckets(from), after: countBuckets(to) };
-    const shares = bucketShares(weights, eligibleQueues(queues, row));
+    const shares = bucketShares(use.weights, use.eligible);
     const rowSummary: RowSummary = { row, queues: [], maxOverMean: 0 };
     for (const { index } of queues) {
       const queue = {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Queues and AZs as the planner sees them: who may use which queue, and with which share. */
 import { VnicError } from '../errors.ts';
-import { bucketCount, maxAzs, maxQueues, queueMask } from './table.ts';
+import { bucketCount, maxAzs, maxQueues, queueMask, rowCount } from './table.ts';
 
 export interface QueueSpec {
   /** 0 to maxQueues - 1. */
@@ -90,6 +90,20 @@ export function queueWeights({ queues, azs }: Topology): Float64Array {
     weights[queue.index] = azs.find((az) => az.index === queue.az)?.weight ?? 1;
   }
   return weights;
+}
+
+/** What a row may use, and in which proportion. */
+export interface RowUse {
+  /** Ascending. */
+  eligible: readonly number[];
+  /** Index: queue. */
+  weights: Float64Array;
+}
+
+/** For each row: its AZ's usable queues, or all usable ones if the AZ has none, by their weights. */
+export function rowUses(topology: Topology): RowUse[] {
+  const weights = queueWeights(topology);
+  return Array.from({ length: rowCount }, (_, row) => ({ eligible: eligibleQueues(topology.queues, row), weights }));
 }
 
 /** Buckets that each eligible queue should have by weight, index: queue; 0 for the others. They add up to bucketCount. */

@@ -11,11 +11,19 @@
  * can take. Against trying everything on 597 small cases that can be solved (8 buckets, 2 to 4 queues, target 1.3) it
  * solves 590, 588 of them with the fewest moves and 2 with one more.
  */
+import type { FailoverPolicyName } from './failover.ts';
+import { lendingOf } from './lending.ts';
 import type { PlanMove } from './plan-summary.ts';
 import { eligibleQueues, queueWeights, type Topology } from './queues.ts';
 import { bucketCount, copyTable, maxQueues, rowCount, type SteeringTable } from './table.ts';
 
 export interface RebalanceInput extends Topology {
+  /**
+   * With the policy absorb, buckets that are lent to queues of failed AZs stay there: no home could keep another place
+   * for them. The load that they leave to a row's own queues is balanced among these.
+   */
+  failedAzs?: readonly number[];
+  policy?: FailoverPolicyName;
   home: SteeringTable;
   current: SteeringTable;
   /** Load of each bucket of each row, any one unit (bytes/s, packets/s). */
@@ -85,6 +93,8 @@ function buildWork(input: RebalanceInput): Work {
   const cellsOf: Cell[][] = Array.from({ length: maxQueues }, () => []);
   const eligible = Array.from({ length: rowCount }, (_, row) => eligibleQueues(input.queues, row));
   const rowLoads = new Float64Array(rowCount);
+  const lending = lendingOf(input);
+  let total = 0;
   for (let row = 0; row < rowCount; row++) {
     const queues = input.current.rows[row]!;
     for (let bucket = 0; bucket < bucketCount; bucket++) {
@@ -92,13 +102,15 @@ function buildWork(input: RebalanceInput): Work {
       const queue = queues[bucket]!;
       if (load <= 0 || queue >= maxQueues) continue;
       loads[queue]! += load;
+      total += load;
+      if (lending?.rows.includes(row) && lending.lent.includes(queue)) continue;
       rowLoads[row]! += load;
       cellsOf[queue]!.push({ row, bucket, load, queue, origin: queue });
     }
   }
   const fair = new Float64Array(maxQueues);
   eligible.forEach((queues, row) => {
-    const load = row === 0 ? rowLoads.reduce((sum, value) => sum + value, 0) : rowLoads[row]!;
+    const load = row === 0 ? total : rowLoads[row]!;
     const weight = queues.reduce((sum, queue) => sum + weights[queue]!, 0);
     for (const queue of queues) fair[queue] = Math.max(fair[queue]!, (load * weights[queue]!) / weight);
   });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { failAz, initialState, recoverAz, standbyPlans, updateTopology } from '../../src/steering/plan-az.ts';
+import { failAz, initialState, recoverAz, updateTopology } from '../../src/steering/plan-az.ts';
 import { evenTopology, makeTopology } from '../support/topologies.ts';
 
 describe('failing and recovering an AZ', () => {
@@ -76,19 +76,6 @@ describe('failing and recovering an AZ', () => {
     assert.throws(() => failAz(state, 4), { code: 'not_found', message: 'there is no AZ with index 4' });
     assert.throws(() => recoverAz(state, 2), { code: 'conflict', message: 'AZ az-b is not failed' });
     assert.throws(() => recoverAz(state, 4), { code: 'not_found' });
-  });
-
-  it('has a standby table for each AZ that can be lost, the same as failing it gives', () => {
-    const state = failAz(initialState(makeTopology([1, 1, 1, 1, 1, 2, 3], [1, 1, 1, 1])), 2).state;
-    const standbys = standbyPlans(state, { panicShare: 0.5 });
-    assert.deepEqual(
-      standbys.map(({ az, refused }) => [az, refused?.code]),
-      [
-        [1, 'policy_refused'],
-        [3, undefined],
-      ],
-    );
-    assert.deepEqual(standbys[1]!.change!.plan, failAz(state, 3).plan);
   });
 
   it('a new weight makes a new home table during an outage too', () => {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
+import { failAz, initialState, recoverAz, replan } from '../../src/steering/plan-az.ts';
 import { plan, planHome } from '../../src/steering/planner.ts';
 import { eligibleQueues, type Topology } from '../../src/steering/queues.ts';
 import { type RebalanceInput, type RebalanceOptions, rebalance } from '../../src/steering/rebalance.ts';
@@ -252,6 +253,31 @@ describe('rebalance by load', function () {
     const failed = plan({ queues: lost, azs, home, current });
     assert.ok(failed.moves.every((move) => move.from === 1));
     assert.deepEqual(plan({ queues, azs, home, current: failed.table }).table, current);
+  });
+
+  it('while queues are lent, only buckets on the own queues of a row move, and no later plan takes them back', () => {
+    const lent = failAz(initialState(evenTopology(16, 4), [], { policy: 'absorb' }), 2).state;
+    const bucketLoads = heavyTail(7, [1, 3, 4]);
+    // A lent queue that is too hot cannot give: it is told as not reached.
+    const onLent = lent.current.rows[1]!.findIndex((queue) => queue >= 4 && queue < 8);
+    bucketLoads[1]![onLent] = 3e3;
+    const result = rebalance({
+      ...lent,
+      bucketLoads,
+      nowMs: 0,
+      lastRebalanceMs: null,
+      options: { threshold: 1, maxOverMean: 1.02, minGain: 0 },
+    });
+    assert.deepEqual([result.reason, result.reached], ['moved', false]);
+    const azOf = (queue: number): number => Math.floor(queue / 4) + 1;
+    const inAzRows = result.moves.filter(({ row }) => row > 0);
+    assert.ok(inAzRows.length > 0);
+    for (const { row, from, to } of inAzRows) assert.deepEqual([azOf(from), azOf(to)], [row, row]);
+    const state = { ...lent, home: result.home, current: result.current };
+    assert.deepEqual(replan(state).plan.moves, []);
+    const recovered = recoverAz(state, 2).state;
+    assert.deepEqual(recovered.current, result.home);
+    assert.deepEqual(failAz(recovered, 2).state.current, result.current);
   });
 
   it('a displaced bucket that is moved still goes back to its own home', () => {

@@ -72,6 +72,9 @@ static __always_inline int vnic_handle_explain(struct xdp_md *ctx)
 		}
 	}
 	e->queue = vnic_choose_queue(control, e->table, e->verdict, e->hash, action);
+	if (flow && e->table < VNIC_TABLE_GENERATIONS && flow->queue < VNIC_MAX_QUEUES && e->queue < VNIC_MAX_QUEUES &&
+	    flow->queue != e->queue && vnic_judge_move(flow, vnic_get_table_info(control, e->table)) == VNIC_MOVE_HELD)
+		e->queue = flow->queue;
 	e->cpu = vnic_queue_cpu(control, e->queue);
 	return e->dropped ? XDP_DROP : XDP_PASS;
 }

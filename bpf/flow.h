@@ -11,6 +11,7 @@
 #include "hash.h"
 #include "limiter.h"
 #include "maps.h"
+#include "move.h"
 #include "rules.h"
 #include "stats.h"
 #include "steer.h"
@@ -24,6 +25,8 @@ struct vnic_decision {
 	__u64 wait_ns;			/* egress shaping: send this much later */
 	__u32 hash;
 	__u32 queue;
+	__u32 marker;			/* 0: the packet is none */
+	__u32 flow;			/* with a marker: index of the flow's entry */
 	bool dropped;
 	__u8 drop_reason;
 };
@@ -113,6 +116,27 @@ static __always_inline void vnic_apply_rule(struct vnic_decision *d, const struc
 	d->dropped = !(flags & VNIC_VERDICT_SHADOW);
 }
 
+/* The flow's queue is another than that of its packet before. */
+static __always_inline void vnic_change_queue(struct vnic_decision *d, const struct vnic_flow_key *key,
+					      vnic_flow_place_t place, struct vnic_flow *flow, __u32 table,
+					      struct vnic_cpu_stats *stats)
+{
+	__u64 choice;
+
+	/* What is dropped goes nowhere, and the first packet comes from nowhere. */
+	if (flow->queue == VNIC_NO_QUEUE || d->queue == VNIC_NO_QUEUE)
+		return;
+	if (d->dropped) {
+		d->queue = flow->queue;
+		return;
+	}
+	choice = vnic_leave_queue(flow, table, d->queue, stats);
+	d->queue = choice & 0xffff;
+	d->marker = choice >> 32;
+	if (d->marker)
+		d->flow = vnic_flow_index(key, place);
+}
+
 /*
  * Decides on a parsed packet and counts it in its flow and rule. "packets" is above 1
  * for a GSO frame on egress. replay is NULL but in a replay.
@@ -149,6 +173,8 @@ static __always_inline void vnic_decide(struct vnic_decision *d, struct vnic_flo
 			vnic_apply_rule(d, action, flow, stats, packets, bytes, replay);
 	}
 	d->queue = vnic_choose_queue(control, table, d->verdict, d->hash, action);
+	if (likely(flow) && unlikely(flow->queue != d->queue) && !vnic_replay)
+		vnic_change_queue(d, key, place, flow, table, stats);
 
 	if (likely(flow)) {
 		__sync_fetch_and_add(&flow->packets, packets);

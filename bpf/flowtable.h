@@ -124,6 +124,16 @@ static __always_inline struct vnic_flow *vnic_find_flow(const struct vnic_flow_k
 	return likely(flow) ? flow : vnic_flow_at(vnic_search_set(key, vnic_place_set(place, 1), tag));
 }
 
+/* Index of an entry that vnic_find_flow found; one that vanished meanwhile gives no entry's. */
+static __always_inline __u32 vnic_flow_index(const struct vnic_flow_key *key, vnic_flow_place_t place)
+{
+	int index = vnic_search_set(key, vnic_place_set(place, 0), vnic_place_tag(place));
+
+	if (index < 0)
+		index = vnic_search_set(key, vnic_place_set(place, 1), vnic_place_tag(place));
+	return index;
+}
+
 /* A way that a new flow could take. */
 struct vnic_flow_way {
 	__u32 set;

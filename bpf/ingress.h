@@ -3,12 +3,13 @@
 #ifndef VNIC_INGRESS_H
 #define VNIC_INGRESS_H
 
+#include "bfd_packet.h"
 #include "flow.h"
 #include "frame.h"
 #include "parse.h"
 
 /* Reserves metadata before the frame; false if the driver gave no room. */
-static __always_inline bool vnic_put_metadata(struct xdp_md *ctx, __u32 queue, __u32 hash, __u64 rx_ns)
+static __always_inline bool vnic_put_metadata(struct xdp_md *ctx, const struct vnic_decision *d, __u64 rx_ns)
 {
 	struct vnic_meta *meta;
 	void *data;
@@ -20,9 +21,11 @@ static __always_inline bool vnic_put_metadata(struct xdp_md *ctx, __u32 queue, _
 	if ((void *)(meta + 1) > data)
 		return false;
 	meta->magic = VNIC_META_MAGIC;
-	meta->queue = queue;
-	meta->bucket = hash & (VNIC_BUCKETS - 1);
+	meta->queue = d->queue;
+	meta->bucket = d->hash & (VNIC_BUCKETS - 1);
 	meta->rx_ns = rx_ns;
+	meta->flow = d->flow;
+	meta->marker = d->marker;
 	return true;
 }
 
@@ -51,8 +54,8 @@ static __always_inline int vnic_redirect(struct xdp_md *ctx, const struct vnic_c
 	/* The precise clock costs more than the rest of the work: time a sample. */
 	if (!(stats->redirected & vnic_latency_sample_mask))
 		rx_ns = bpf_ktime_get_ns();
-	if (rx_ns || vnic_deliver_metadata) {
-		if (!vnic_put_metadata(ctx, d->queue, d->hash, rx_ns))
+	if (rx_ns || d->marker || vnic_deliver_metadata) {
+		if (!vnic_put_metadata(ctx, d, rx_ns))
 			stats->metadata_failed++;
 	}
 	action = bpf_redirect_map(&vnic_cpus, target, XDP_PASS);
@@ -73,6 +76,7 @@ static __always_inline int vnic_handle_ingress(struct xdp_md *ctx)
 	struct vnic_cpu_stats *stats;
 	struct vnic_decision d = {};
 	__u32 zero = 0;
+	int action;
 
 	stats = vnic_get_cpu_stats(cpu);
 	cell = vnic_get_queue_stats(cpu, ctx->rx_queue_index);
@@ -96,8 +100,14 @@ static __always_inline int vnic_handle_ingress(struct xdp_md *ctx)
 		return XDP_PASS;
 	}
 	stats->parsed++;
+	if (unlikely(!vnic_replay && vnic_is_bfd(&key) && control->bfd_sessions)) {
+		action = vnic_handle_bfd(ctx, control->bfd_sessions);
+		if (action != VNIC_BFD_NOT_OURS)
+			return action;
+	}
 	key.direction = VNIC_INGRESS;
 	vnic_decide(&d, &key, control, stats, 1, bytes, replay);
+	stats->az_packets[vnic_verdict_az(d.verdict) & 15]++;
 	if (d.dropped) {
 		if (d.drop_reason < VNIC_DROP_REASONS)
 			stats->drops[d.drop_reason]++;
@@ -126,6 +136,8 @@ static __always_inline int vnic_handle_cpu(struct xdp_md *ctx)
 		return XDP_PASS;
 	if (meta->rx_ns)
 		vnic_record_latency(cpu, bpf_ktime_get_ns() - meta->rx_ns);
+	if (unlikely(meta->marker))
+		vnic_acknowledge(meta);
 	/* Metadata that differs keeps GRO from merging packets: take it away again. */
 	if (!vnic_deliver_metadata)
 		bpf_xdp_adjust_meta(ctx, sizeof(*meta));

@@ -14,6 +14,11 @@ const volatile __u32 vnic_flow_set_mask = 0;		/* number of sets - 1; a power of 
 const volatile __u32 vnic_flow_hash_keys[10] = {};	/* random, from control.hash_seed */
 /* A second: a flow with more than one packet outlives singletons that are younger by up to this much. */
 const volatile __u32 vnic_flow_protected_jiffies = 251;
+/* Longer than a CPUMAP ring, or a TX queue, takes to be through with what it holds. */
+const volatile __u32 vnic_residence_jiffies = 126;
+const volatile __u32 vnic_tx_residence_jiffies = 6;
+const volatile __u32 vnic_gro_hold_ns = 8000000;
+const volatile __u32 vnic_cpu_count = 1;			/* elements of vnic_cpu_stats */
 const volatile __u32 vnic_latency_sample_mask = 63;	/* one packet in mask + 1 is timed */
 const volatile bool vnic_deliver_metadata = false;	/* leave struct vnic_meta before the frame */
 /* So that the object's types say which version of the ABI it was built for. */
@@ -178,6 +183,18 @@ static __always_inline struct vnic_control *vnic_get_control(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&vnic_control, &zero);
+}
+
+/* Where vnic_control.tables has a table; the compiler would leave out the mask that the verifier needs. */
+static __always_inline __u32 vnic_info_index(__u32 table)
+{
+	barrier_var(table);
+	return table & (VNIC_TABLE_INFOS - 1);
+}
+
+static __always_inline struct vnic_table_info *vnic_get_table_info(struct vnic_control *control, __u32 table)
+{
+	return &control->tables[vnic_info_index(table)];
 }
 
 #endif

@@ -60,7 +60,7 @@ static __always_inline __u32 vnic_choose_queue(const struct vnic_control *contro
 	if (table >= VNIC_TABLE_GENERATIONS)
 		return VNIC_NO_QUEUE;
 	if (unlikely(vnic_verdict_flags(verdict) & VNIC_VERDICT_QUEUES) && action) {
-		queue = vnic_choose_named(action->queues, control->tables[table & 7].usable_queues, hash);
+		queue = vnic_choose_named(action->queues, control->tables[vnic_info_index(table)].usable_queues, hash);
 		if (queue != VNIC_NO_QUEUE)
 			return queue;
 	}

@@ -5,6 +5,7 @@
 #include "ingress.h"
 #include "egress.h"
 #include "explain.h"
+#include "watch.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -46,4 +47,11 @@ SEC("xdp.frags")
 int vnic_clock(struct xdp_md *ctx)
 {
 	return vnic_handle_clock(ctx);
+}
+
+/* Never attached: starts the timer that watches AZs and the daemon. */
+SEC("syscall")
+int vnic_watch_start(void *ctx __attribute__((unused)))
+{
+	return vnic_handle_watch_start();
 }

@@ -18,7 +18,7 @@
 
 /* Raised whenever a layout or the meaning of a field changes. */
 enum vnic_abi {
-	VNIC_ABI_VERSION = 1,
+	VNIC_ABI_VERSION = 2,
 };
 
 enum vnic_limits {
@@ -26,7 +26,11 @@ enum vnic_limits {
 	VNIC_MAX_AZS = 8,
 	VNIC_TABLE_ROWS = 9,		/* row 0: no AZ known; row n: AZ n */
 	VNIC_BUCKETS = 4096,
-	VNIC_TABLE_GENERATIONS = 8,
+	VNIC_TABLE_GENERATIONS = 80,	/* the active one, two banks of standby tables for 8 AZs, and spares */
+	VNIC_TABLE_INFOS = 128,		/* a power of two that holds them */
+	VNIC_STANDBY_BANKS = 2,
+	VNIC_AZ_SETS = 256,		/* sets of AZs: one bit each */
+	VNIC_MAX_BFD_SESSIONS = 32,
 	VNIC_MAX_SHAPES = 128,		/* per direction and rule set */
 	VNIC_RULE_SETS = 2,		/* the live set and the one being prepared */
 	VNIC_MAX_RULE_SLOTS = 1048576,	/* what fits the slot field of a verdict */
@@ -42,6 +46,7 @@ enum vnic_none {
 	VNIC_NO_QUEUE = 0xffff,		/* bucket or queue: pass to the stack unsteered */
 	VNIC_NO_CPU = 0xffff,		/* queue without a CPU: pass to the stack */
 	VNIC_NO_TABLE = 0xffffffff,	/* control.active_table: steering is off */
+	VNIC_NO_STANDBY = 0xffff,	/* control.standby: no table for losing these AZs */
 	VNIC_NO_RULE = 0xfffff,		/* slot field of a verdict: no rule matched */
 };
 
@@ -147,7 +152,10 @@ struct vnic_flow {
 	__u64 dropped_bytes;
 	__u64 last_seen_jiffies;	/* jiffies64; vnic_clock relates it to CLOCK_MONOTONIC */
 	__u64 created_jiffies;
-	__u64 pad2[2];
+	/* While the flow waits to leave its queue in order (move.h): */
+	__u32 marker;			/* number of the last packet that was sent as a marker; 0: none was */
+	__u32 drained;			/* the last marker that came out behind the CPUMAP entry, */
+	__u64 drained_ns;		/* and when */
 };
 
 struct vnic_flow_set {
@@ -254,21 +262,29 @@ struct vnic_table_row {
 struct vnic_table_info {
 	__u64 usable_queues;		/* bit mask; steers rules that name queues around lost ones */
 	__u64 left_ns;			/* CLOCK_MONOTONIC when the table was left; 0: never active or active */
-	__u32 version;
-	__u32 pad;
+	__u64 settle_until_ns;		/* until then flows leave a usable queue only in order; 0: at once */
+	__u32 settle_ms;		/* settle_until_ns is so much after the kernel makes it active; 0: at once */
+	__u32 bank;			/* of the standby tables that belong to it, below VNIC_STANDBY_BANKS */
 };
 
 /* The switches. One element, memory-mapped; each switch is one aligned store. */
 struct vnic_control {
+	/* These two are one u64: user space and the watch both change them, by compare-and-swap. */
 	__u32 active_table;		/* table generation, or VNIC_NO_TABLE */
+	__u32 lost_azs;			/* bit n - 1: AZ n is out of use */
 	__u32 rule_generation;		/* 0: no rules; rule set is generation & 1 */
 	__u32 abi_version;
 	__u32 queues;			/* queues in use, 1 to VNIC_MAX_QUEUES */
 	__u32 rule_slots;		/* capacity of one rule set */
 	__u32 hash_seed;		/* of the bucket hash; the flow table's keys derive from it */
+	__u32 bfd_sessions;		/* elements of vnic_bfd from the first on that may be in use */
 	__u16 queue_cpu[64];		/* CPU of each queue, or VNIC_NO_CPU */
-	struct vnic_table_info tables[8];
+	struct vnic_table_info tables[128];	/* by generation */
+	/* By bank, then by the set of lost AZs: a table that was prepared for it, or VNIC_NO_STANDBY. */
+	__u16 standby[512];
 };
+
+#include "vnic_abi_watch.h"
 
 /* Index: CPU * VNIC_MAX_QUEUES + queue. Each CPU writes its own cells only. */
 struct vnic_queue_stats {
@@ -297,6 +313,11 @@ struct vnic_cpu_stats {
 	__u64 metadata_failed;		/* driver gave no room for metadata */
 	__u64 tx_unsteered_packets;	/* left without a queue from the table */
 	__u64 tx_unsteered_bytes;
+	__u64 moves_in_order;		/* flows that left a queue which held nothing of them */
+	__u64 moves_forced;		/* flows whose queue was lost */
+	__u64 moves_risked;		/* flows that left a usable queue although it could hold packets of theirs */
+	__u64 held_packets;		/* went to the former queue, to keep their order */
+	__u64 az_packets[16];		/* that arrived, by AZ; 0: none known */
 	__u64 drops[3];			/* enum vnic_drop */
 	__u64 unparsed[18];		/* enum vnic_unparsed */
 	__u64 clock_ns;			/* the limiter's last reading of the precise clock, */
@@ -320,6 +341,8 @@ struct vnic_meta {
 	__u16 queue;
 	__u16 bucket;
 	__u64 rx_ns;			/* CLOCK_MONOTONIC at XDP entry, 0 if not sampled */
+	__u32 flow;			/* index of the flow's entry, for a marker */
+	__u32 marker;			/* 0: this packet is none */
 };
 
 enum vnic_event_type {
@@ -374,6 +397,7 @@ _Static_assert(sizeof(struct vnic_rule_state) == 64, "one cache line");
 _Static_assert(sizeof(struct vnic_queue_stats) == 64, "one cache line");
 _Static_assert(sizeof(struct vnic_az_prefix) == 24, "LPM key");
 _Static_assert(sizeof(struct vnic_table_row) == 8192, "row");
-_Static_assert(sizeof(struct vnic_meta) == 16, "metadata: a multiple of 4, at most 32");
+_Static_assert(offsetof(struct vnic_control, lost_azs) == 4, "one u64 with active_table");
+_Static_assert(sizeof(struct vnic_meta) == 24, "metadata: a multiple of 4, at most 32");
 
 #endif

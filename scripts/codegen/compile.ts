@@ -52,9 +52,10 @@ export function compileObject(clang: string, source: string, target: 'bpf' | 'bp
   }
 }
 
-/** Every struct and enum of bpf/vnic_abi.h. */
+/** Every struct and enum of bpf/vnic_abi.h and its parts, in their order. */
 export function abiSelection(clang: string): Selection {
-  const header = readFileSync(join(root, 'bpf', 'vnic_abi.h'), 'utf8');
+  const read = (name: string): string => readFileSync(join(root, 'bpf', name), 'utf8');
+  const header = read('vnic_abi.h').replaceAll(/^#include "(vnic_abi_\w+\.h)"$/gm, (_, name: string) => read(name));
   const definitions = [...header.matchAll(/^(struct|enum) (vnic_\w+) \{$/gm)];
   const variables = definitions.map(([, kind, name]) => `${kind} ${name} show_${kind}_${name};`);
   const btf = compileBtf(clang, ['#include <linux/types.h>', '#include "vnic_abi.h"', ...variables, ''].join('\n'));

@@ -12,6 +12,9 @@ import type { Native } from '../loader/ffi/index.ts';
 import { attachTcxEgress, attachXdp } from '../loader/link.ts';
 import { inNetns } from '../loader/netns.ts';
 import type { PinFolder } from '../loader/pins.ts';
+import { setOf, writeTables } from './az-steering.ts';
+import { configureWatch } from './az-watch.ts';
+import { writeBfdSessions } from './bfd-sessions.ts';
 import { Dataplane } from './dataplane.ts';
 import type { DeviceModel } from './device-model.ts';
 import { canShape, qdiscKinds } from './machine.ts';
@@ -163,8 +166,16 @@ function perform(action: AttachAction, input: AttachInput, work: Work, ports: At
       return;
     }
     case 'write-table': {
-      const failed = input.record.failedAzs.map((az) => az.name);
-      work.table = new TableStore(loaded(work)).prepare(input.model.homeState(failed).current);
+      const { config } = input.model;
+      const { failedAzs, homeMoves } = input.record;
+      const dataplane = loaded(work);
+      const state = input.model.homeState(
+        failedAzs.map((az) => az.name),
+        homeMoves,
+      );
+      work.table = writeTables(new TableStore(dataplane), state, config.failover);
+      writeBfdSessions(dataplane, config.azs);
+      configureWatch(dataplane, config);
       return;
     }
     case 'pin':
@@ -211,7 +222,7 @@ function perform(action: AttachAction, input: AttachInput, work: Work, ports: At
         throw new VnicError('failed', 'An attach plan must load rules and a table before it activates them.');
       }
       new RuleStore(loaded(work)).activate(work.rules);
-      new TableStore(loaded(work)).activate(work.table);
+      new TableStore(loaded(work)).activate(work.table, { lostAzs: setOf(input.model, input.record.failedAzs) });
       records.promote(device);
       return;
   }

@@ -8,35 +8,35 @@ import { linkInfo } from '../loader/link.ts';
 import { deviceText, type PinFolder } from '../loader/pins.ts';
 import { VnicLimits, VnicRuleAction, VnicRuleState } from '../maps/generated/abi.ts';
 import type { AzConfig } from '../steering/azs.ts';
-import { effectiveQueues, failAz, recoverAz, type StateChange, type SteeringState } from '../steering/plan-az.ts';
-import { plan } from '../steering/planner.ts';
+import type { StateChange } from '../steering/plan-az.ts';
 import { compareRules, reuseRules } from '../steering/rules/changes.ts';
 import type { Rule } from '../steering/rules/model.ts';
 import { shapingWarnings } from '../steering/rules/shaping.ts';
 import { planRules, type RulePlan } from '../steering/rules/validate.ts';
-import { queuesOf } from '../steering/table.ts';
 import { type QueueCounters, readCounters, readLatency, readQueueCounters } from '../telemetry/counters.ts';
 import type { DeviceSample } from '../telemetry/metrics/sample.ts';
 import { fillCpumap, LINK_XDP } from './attach.ts';
+import { AzSteering, setOf } from './az-steering.ts';
 import type { Dataplane } from './dataplane.ts';
 import { DeviceMetrics } from './device-metrics.ts';
 import { DeviceModel } from './device-model.ts';
-import {
-  type AzChange,
-  type AzFailure,
-  type AzStatus,
-  azStatuses,
-  type DeviceStatus,
-  type RuleCounters,
-  type RuleSetChange,
-  type SteeringRow,
-  steeringRows,
+import { DeviceState } from './device-state.ts';
+import type {
+  AzChange,
+  AzFailure,
+  AzStatus,
+  DeviceStatus,
+  RuleCounters,
+  RuleSetChange,
+  SteeringRow,
 } from './device-status.ts';
 import { type Drift, type DriftParts, findDrift, isInterrupted, repairsFor } from './drift.ts';
 import { type Explanation, explainFrame } from './explain.ts';
 import { type FlowNames, type FlowOrder, type FlowStatus, flowStatus } from './flows.ts';
+import { LoadSteering, type Preview, type PreviewAsked } from './load-steering.ts';
 import { canShape } from './machine.ts';
-import type { DeviceRecord, FailedAz, RecordStore } from './record.ts';
+import type { RebalanceAsked, RebalanceChange } from './rebalancing.ts';
+import type { DeviceRecord, RecordStore } from './record.ts';
 import { RuleStore } from './rule-store.ts';
 import { TableStore } from './table-store.ts';
 
@@ -53,36 +53,36 @@ export class AttachedDevice implements Disposable, FlowNames {
   readonly dataplane: Dataplane;
   readonly tables: TableStore;
   readonly rules: RuleStore;
-  readonly #records: RecordStore;
+  readonly steering: AzSteering;
+  readonly #state: DeviceState;
+  readonly #load: LoadSteering;
   readonly #pins: PinFolder;
   #metrics: DeviceMetrics | undefined;
   /** Of the rules that are in effect; made with the first change. */
   #plan: RulePlan | undefined;
-  #record: DeviceRecord;
-  #config: DeviceConfig;
-  #model: DeviceModel;
 
   constructor(parts: AttachedParts) {
     this.dataplane = parts.dataplane;
     this.tables = new TableStore(parts.dataplane);
     this.rules = new RuleStore(parts.dataplane);
-    this.#records = parts.records;
+    this.#state = new DeviceState(parts.records, parts.record, parts.config, parts.model);
     this.#pins = parts.pins;
-    this.#record = parts.record;
-    this.#config = parts.config;
-    this.#model = parts.model;
+    const { dataplane, tables } = this;
+    this.steering = new AzSteering({ dataplane, tables, state: this.#state, metrics: () => this.metrics });
+    const { steering } = this;
+    this.#load = new LoadSteering({ dataplane, steering, state: this.#state, metrics: () => this.metrics });
   }
 
   get config(): DeviceConfig {
-    return this.#config;
+    return this.#state.config;
   }
 
   get record(): DeviceRecord {
-    return this.#record;
+    return this.#state.record;
   }
 
   azName(index: number): string | null {
-    return this.#model.azName(index);
+    return this.#state.model.azName(index);
   }
 
   ruleId(slot: number, generation: number): number | null {
@@ -92,22 +92,22 @@ export class AttachedDevice implements Disposable, FlowNames {
   }
 
   status(): DeviceStatus {
-    const { settings } = this.#record;
+    const { settings } = this.record;
     using link = this.#pins.open(LINK_XDP);
     return {
-      device: deviceText(this.#record.device),
+      device: deviceText(this.record.device),
       mode: settings.mode,
       egress: settings.egress,
       queues: settings.queues,
       ifindex: linkInfo(this.dataplane.native, link).ifindex,
       activeTable: this.tables.active(),
       ruleGeneration: this.rules.generation(),
-      rules: this.#config.rules.length,
+      rules: this.config.rules.length,
       azs: this.azs(),
       counters: readCounters(this.dataplane),
       latency: readLatency(this.dataplane),
       drift: this.drift(),
-      damagedFiles: this.#records.damaged(this.#record.device),
+      damagedFiles: this.#state.damagedFiles(),
     };
   }
 
@@ -118,7 +118,7 @@ export class AttachedDevice implements Disposable, FlowNames {
   }
 
   sample(): DeviceSample {
-    return this.metrics.sample(this.#record, this.azs());
+    return this.metrics.sample(this.record, this.azs());
   }
 
   /** Where the kernel differs from what was asked for. */
@@ -132,9 +132,10 @@ export class AttachedDevice implements Disposable, FlowNames {
       rules: this.rules,
       tables: this.tables,
       pins: this.#pins,
-      record: this.#record,
-      ruleCount: this.#config.rules.length,
-      usableQueues: this.#expectedMask(),
+      record: this.record,
+      ruleCount: this.config.rules.length,
+      config: this.config,
+      ...this.steering.expected(),
     };
   }
 
@@ -144,20 +145,12 @@ export class AttachedDevice implements Disposable, FlowNames {
    */
   finishInterrupted(): string[] {
     const parts = this.#driftParts();
-    const generation = this.#record.tableGeneration ?? null;
+    const generation = this.record.tableGeneration ?? null;
     const tableWaits = generation !== null && this.tables.isPrepared(generation);
     const actions = isInterrupted(parts) ? this.mend([{ what: 'rules', spec: '', kernel: '' }], true) : [];
     if (!tableWaits) return actions;
-    this.tables.activate(generation);
+    this.tables.activate(generation, { lostAzs: this.steering.expected().lostAzs });
     return [...actions, 'switch to the steering table that was prepared'];
-  }
-
-  #failedNames(): string[] {
-    return this.#record.failedAzs.map((az) => az.name);
-  }
-
-  #expectedMask(): bigint {
-    return this.#model.homeState(this.#failedNames()).current.usableQueues;
   }
 
   /**
@@ -165,26 +158,25 @@ export class AttachedDevice implements Disposable, FlowNames {
    * takes the device.
    */
   mend(drift: readonly Drift[], perform: boolean): string[] {
-    const repairs = repairsFor(drift, this.#config.rules.length, {
-      cpumap: () => fillCpumap(this.dataplane, this.#record.settings),
+    const repairs = repairsFor(drift, this.config.rules.length, {
+      cpumap: () => fillCpumap(this.dataplane, this.record.settings),
       rules: () => {
         // What the live set holds is what is in doubt.
         this.rules.forget();
-        this.#commitConfig(this.#config, this.#planRules(this.#config.rules));
+        this.#commitConfig(this.config, this.#planRules(this.config.rules));
       },
       table: () => {
-        const generation = this.tables.prepare(this.#model.homeState(this.#failedNames()).current);
-        this.#save({ tableGeneration: generation });
-        this.tables.activate(generation);
+        this.steering.commitState(this.steering.recordedState(), {});
       },
+      watch: () => this.steering.configureWatch(this.config.azs),
     });
     if (perform) for (const repair of repairs) repair.perform();
     return repairs.map(({ text }) => text);
   }
 
   queues(): (QueueCounters & { az: string | null; cpu: number | null; usable: boolean })[] {
-    const { queues } = this.#model.topology;
-    const usable = this.#steering().current.usableQueues;
+    const { queues } = this.#state.model.topology;
+    const usable = this.steering.steering().current.usableQueues;
     return readQueueCounters(this.dataplane, queues.length).map((counters) => {
       const queue = queues[counters.queue];
       return {
@@ -206,14 +198,14 @@ export class AttachedDevice implements Disposable, FlowNames {
 
   /** Remembers whose programs run. */
   noteUpgrade(objectSha256: string): void {
-    this.#save({ objectSha256 });
+    this.#state.save({ objectSha256 });
   }
 
   // --- rules ---------------------------------------------------------------
 
   /** Names the rule set as it is: a change of it changes the tag. */
   get rulesTag(): string {
-    const { settings, rulesRevision } = this.#record;
+    const { settings, rulesRevision } = this.record;
     return `${settings.hashSeed.toString(36)}-${rulesRevision.toString(36)}`;
   }
 
@@ -235,25 +227,25 @@ export class AttachedDevice implements Disposable, FlowNames {
    * same as the one that is there is only checked, and so is any with `dryRun`.
    */
   changeRules(rules: readonly Rule[], { dryRun }: { dryRun: boolean }): RuleSetChange {
-    const before = this.#config.rules;
+    const before = this.config.rules;
     const after = reuseRules(before, rules);
     const plan = this.#planRules(after);
     const changes = compareRules(before, after);
     const isSame = changes.added.length + changes.changed.length + changes.removed.length === 0;
     const canShape = this.#canShape(after);
-    const shaping = canShape ? [] : shapingWarnings(after, this.#record.device.name);
-    if (!dryRun && !isSame) this.#commitConfig({ ...this.#config, rules: after }, plan, { canShape });
+    const shaping = canShape ? [] : shapingWarnings(after, this.record.device.name);
+    if (!dryRun && !isSame) this.#commitConfig({ ...this.config, rules: after }, plan, { canShape });
     return { ...changes, warnings: [...plan.warnings, ...shaping] };
   }
 
   /** Throws invalid_rule, capacity_exceeded, too_many_shapes. */
   #planRules(rules: readonly Rule[]): RulePlan {
-    const options = { queues: this.#record.settings.queues, maxRules: this.dataplane.maxRules };
+    const options = { queues: this.record.settings.queues, maxRules: this.dataplane.maxRules };
     return planRules(rules, options, this.#plan);
   }
 
   #canShape(rules: readonly Rule[]): boolean {
-    return canShape(this.dataplane.native, this.#record.device, rules);
+    return canShape(this.dataplane.native, this.record.device, rules);
   }
 
   /** Rules and AZ prefixes are one set: both change with one store. */
@@ -263,85 +255,65 @@ export class AttachedDevice implements Disposable, FlowNames {
     { canShape = this.#canShape(config.rules), ...also }: Partial<DeviceRecord> & { canShape?: boolean } = {},
   ): void {
     const prepared = this.rules.prepare(plan, config.azs, canShape);
-    const spec = formatDevice(config, { device: this.#config, user: this.#record.spec });
-    this.#save({ spec, ruleGeneration: prepared.generation, ...also });
+    const spec = formatDevice(config, { device: this.config, user: this.record.spec });
+    this.#state.save({ spec, ruleGeneration: prepared.generation, ...also });
     this.rules.activate(prepared);
     this.#plan = plan;
-    this.#config = config;
-    this.#model = DeviceModel.of(config, this.#record.settings.queueCpus);
-  }
-
-  #save(change: Partial<DeviceRecord>): void {
-    this.#record = this.#records.write({ ...this.#record, ...change });
+    this.#state.setConfig(config);
   }
 
   // --- AZs -----------------------------------------------------------------
 
   azs(): AzStatus[] {
-    return azStatuses(this.#config.azs, this.#record.failedAzs);
+    return this.steering.statuses();
   }
 
   /** Throws `not_found`. */
   azNamed(name: string): AzStatus {
-    return this.azs()[this.#azIndex(name) - 1]!;
+    return this.steering.named(name);
   }
 
   /** The table that packets meet, row by row. */
   steeringTable(): { generation: number | null; usableQueues: number[]; rows: SteeringRow[] } {
-    const generation = this.tables.active();
-    if (generation === null) return { generation, usableQueues: [], rows: [] };
-    const { rows, usableQueues } = this.tables.read(generation);
-    const azNames = [null, ...this.#config.azs.map(({ name }) => name)];
-    return { generation, usableQueues: queuesOf(usableQueues), rows: steeringRows(rows, azNames) };
-  }
-
-  /** Home by the configuration, current as the kernel has it. */
-  #steering(): SteeringState {
-    const state = this.#model.homeState(this.#failedNames());
-    const active = this.tables.active();
-    return active === null ? state : { ...state, current: this.tables.read(active) };
+    return this.steering.table();
   }
 
   /** What a failure of the AZ would do. Nothing is changed. */
   planFailure(name: string, force = false): StateChange['plan'] {
-    return failAz(this.#steering(), this.#azIndex(name), { force }).plan;
+    return this.steering.planFailure(name, force).plan;
   }
 
   planRecovery(name: string): StateChange['plan'] {
-    return recoverAz(this.#steering(), this.#azIndex(name)).plan;
+    return this.steering.planRecovery(name).plan;
   }
 
-  /** Takes an AZ's queues out of use: recorded first, then one store. */
-  failAz(name: string, { force = false, cause = 'manual', evidence, now = new Date() }: AzFailure = {}): AzChange {
-    const change = failAz(this.#steering(), this.#azIndex(name), { force });
-    const failed: FailedAz = { name, cause, since: now.toISOString(), ...(evidence === undefined ? {} : { evidence }) };
-    const result = this.#applyAzChange(name, change, [...this.#record.failedAzs, failed]);
-    this.metrics.countFailover(result, cause);
-    return result;
+  /** What failing or recovering an AZ would do to buckets, flows and queues. Nothing is changed. */
+  preview(az: string, asked: PreviewAsked = {}): Preview {
+    return this.#load.preview(az, asked);
+  }
+
+  /** Moves buckets between queues by their measured load. */
+  rebalance(asked: RebalanceAsked = {}): RebalanceChange {
+    return this.#load.rebalance(asked);
+  }
+
+  /** Takes an AZ's queues out of use. */
+  failAz(name: string, failure: AzFailure = {}): AzChange {
+    return this.steering.fail(name, failure);
   }
 
   recoverAz(name: string): AzChange {
-    const change = recoverAz(this.#steering(), this.#azIndex(name));
-    const result = this.#applyAzChange(name, change, this.#failedWithout(name));
-    this.metrics.countPlanned(result);
-    return result;
-  }
-
-  #applyAzChange(az: string, change: StateChange, failedAzs: DeviceRecord['failedAzs']): AzChange {
-    const generation = this.tables.prepare(change.state.current);
-    this.#save({ failedAzs, tableGeneration: generation });
-    const { commitNs } = this.tables.activate(generation);
-    return { az, plan: change.plan, commitNs: Number(commitNs) };
+    return this.steering.recover(name);
   }
 
   /** Adds or changes an AZ. Buckets move where its queues or weights ask for it. */
   setAz(az: AzConfig): AzChange {
-    return this.#changeAzs(az.name, this.#withAz(az), this.#record.failedAzs);
+    return this.#changeAzs(az.name, this.#withAz(az), this.record.failedAzs);
   }
 
   /** What setAz would move. Nothing is changed. */
   planSet(az: AzConfig): StateChange['plan'] {
-    return this.#planAzs(this.#withAz(az), this.#record.failedAzs).plan;
+    return this.#planAzs(this.#withAz(az), this.record.failedAzs);
   }
 
   /** Replaces all AZs; those that keep their name stay failed if they were. */
@@ -351,11 +323,11 @@ export class AttachedDevice implements Disposable, FlowNames {
 
   /** What replaceAzs would move. Nothing is changed. */
   planReplacement(azs: readonly AzConfig[]): StateChange['plan'] {
-    return this.#planAzs(azs, this.#failedAmong(azs)).plan;
+    return this.#planAzs(azs, this.#failedAmong(azs));
   }
 
   #failedAmong(azs: readonly AzConfig[]): DeviceRecord['failedAzs'] {
-    return this.#record.failedAzs.filter((failed) => azs.some(({ name }) => name === failed.name));
+    return this.record.failedAzs.filter((failed) => azs.some(({ name }) => name === failed.name));
   }
 
   deleteAz(name: string): AzChange {
@@ -364,35 +336,35 @@ export class AttachedDevice implements Disposable, FlowNames {
 
   /** What deleteAz would move. Nothing is changed. */
   planDeletion(name: string): StateChange['plan'] {
-    return this.#planAzs(this.#withoutAz(name), this.#failedWithout(name)).plan;
+    return this.#planAzs(this.#withoutAz(name), this.#failedWithout(name));
   }
 
   #withAz(az: AzConfig): AzConfig[] {
-    const isKnown = this.#config.azs.some((other) => other.name === az.name);
-    if (!isKnown) return [...this.#config.azs, az];
-    return this.#config.azs.map((other) => (other.name === az.name ? az : other));
+    const isKnown = this.config.azs.some((other) => other.name === az.name);
+    if (!isKnown) return [...this.config.azs, az];
+    return this.config.azs.map((other) => (other.name === az.name ? az : other));
   }
 
   #withoutAz(name: string): AzConfig[] {
-    this.#azIndex(name);
-    return this.#config.azs.filter((az) => az.name !== name);
+    this.azNamed(name);
+    return this.config.azs.filter((az) => az.name !== name);
   }
 
   #failedWithout(name: string): DeviceRecord['failedAzs'] {
-    return this.#record.failedAzs.filter((az) => az.name !== name);
+    return this.record.failedAzs.filter((az) => az.name !== name);
   }
 
-  #planAzs(azs: readonly AzConfig[], failedAzs: DeviceRecord['failedAzs']) {
-    validateAzs(azs, this.#record.settings.queues);
-    const config = { ...this.#config, azs };
-    const model = DeviceModel.of(config, this.#record.settings.queueCpus);
-    const next = model.homeState(failedAzs.map((az) => az.name));
-    const { current } = this.#steering();
-    return { plan: plan({ ...next, queues: effectiveQueues(next), current }) };
+  #planAzs(azs: readonly AzConfig[], failedAzs: DeviceRecord['failedAzs']): StateChange['plan'] {
+    return this.#planSpec({ ...this.config, azs }, failedAzs).plan;
+  }
+
+  #planSpec(spec: DeviceConfig, failedAzs: DeviceRecord['failedAzs']): StateChange {
+    validateAzs(spec.azs, this.record.settings.queues);
+    return this.steering.planSpec(spec, failedAzs);
   }
 
   #changeAzs(name: string, azs: readonly AzConfig[], failedAzs: DeviceRecord['failedAzs']): AzChange {
-    return this.#changeSpec(name, { ...this.#config, azs }, { failedAzs });
+    return this.#changeSpec(name, { ...this.config, azs }, { failedAzs });
   }
 
   /** AZs and rules together: the table and the rule set that belong to them are prepared first, then recorded. */
@@ -401,11 +373,14 @@ export class AttachedDevice implements Disposable, FlowNames {
     spec: DeviceConfig,
     also: Partial<DeviceRecord> & Pick<DeviceRecord, 'failedAzs'>,
   ): AzChange {
-    const { plan: result } = this.#planAzs(spec.azs, also.failedAzs);
-    const tableGeneration = this.tables.prepare(result.table);
-    this.#commitConfig(spec, this.#planRules(spec.rules), { ...also, tableGeneration });
-    const { commitNs } = this.tables.activate(tableGeneration);
-    const change = { az: name, plan: result, commitNs: Number(commitNs) };
+    const earlier = this.config.azs;
+    const { state, plan: result } = this.#planSpec(spec, also.failedAzs);
+    const lostAzs = setOf(DeviceModel.of(spec, this.record.settings.queueCpus), also.failedAzs);
+    const prepared = this.steering.prepare(state, { lostAzs }, spec.failover);
+    this.#commitConfig(spec, this.#planRules(spec.rules), { ...also, tableGeneration: prepared.generation });
+    const commitNs = prepared.activate();
+    this.steering.configureWatch(earlier);
+    const change = { az: name, plan: result, commitNs };
     this.metrics.countPlanned(change);
     return change;
   }
@@ -415,25 +390,15 @@ export class AttachedDevice implements Disposable, FlowNames {
    * Throws `conflict` where it asks for what only a new attach can give.
    */
   applyConfig(section: DeviceConfig, configSha256: string): boolean {
-    if (this.#record.configSha256 === configSha256) return false;
-    const { settings, device } = this.#record;
+    if (this.record.configSha256 === configSha256) return false;
+    const { settings, device } = this.record;
     if (section.numQueues !== undefined && section.numQueues !== settings.queues) {
       const message = `${deviceText(device)} has ${settings.queues} queues, not ${section.numQueues}.`;
       throw new VnicError('conflict', message, { remedy: 'Detach it and attach it again to change num_queues.' });
     }
-    const spec = { ...section, rules: reuseRules(this.#config.rules, section.rules) };
+    const spec = { ...section, rules: reuseRules(this.config.rules, section.rules) };
     this.#changeSpec('*', spec, { failedAzs: this.#failedAmong(section.azs), configSha256 });
     return true;
-  }
-
-  #azIndex(name: string): number {
-    const index = this.#model.azIndex(name);
-    if (index === 0) {
-      throw new VnicError('not_found', `There is no AZ ${name}.`, {
-        remedy: `Known AZs: ${this.#config.azs.map((az) => az.name).join(', ') || 'none'}`,
-      });
-    }
-    return index;
   }
 
   close(): void {

@@ -143,7 +143,7 @@ export class Controller {
       validateAzs(config.azs, queueCount);
       validateRules(config.rules, { queues: queueCount, maxRules: request.maxRules ?? attachDefaults.maxRules });
       const model = DeviceModel.plan(config, queueCount, onlineCpus());
-      const record = this.#newRecord(device, request, model, { mac: shape.mac, failedAzs: earlier?.failedAzs ?? [] });
+      const record = this.#newRecord(device, request, model, { mac: shape.mac, earlier });
       const pins = this.pins(device);
       const actions = planAttach({ record, model, ifindex: shape.ifindex }, pins.path);
       if (request.dryRun !== true) {
@@ -169,7 +169,7 @@ export class Controller {
     device: DeviceId,
     request: AttachRequest,
     model: DeviceModel,
-    from: Pick<DeviceRecord, 'mac' | 'failedAzs'>,
+    from: { mac: string; earlier: DeviceRecord | null },
   ): RecordDraft {
     const queueCpus = model.topology.queues.map((queue) => queue.cpu);
     const settings: DataplaneSettings = {
@@ -189,7 +189,9 @@ export class Controller {
       mac: from.mac,
       settings,
       spec: formatDevice(model.config),
-      failedAzs: from.failedAzs,
+      failedAzs: from.earlier?.failedAzs ?? [],
+      homeMoves: from.earlier?.homeMoves,
+      lastRebalance: from.earlier?.lastRebalance,
       ruleGeneration: 0,
       configSha256: request.configSha256 ?? request.earlier?.configSha256 ?? null,
       objectSha256: objectSha256(),
@@ -375,6 +377,11 @@ export class Controller {
       attached.noteUpgrade(report.objectSha256);
       return report;
     });
+  }
+
+  /** Devices that this process holds open. */
+  heldOpen(): AttachedDevice[] {
+    return this.#open?.all() ?? [];
   }
 
   /** Closes a device that is gone. Its record stays. */

@@ -54,10 +54,14 @@ export class DeviceMetrics {
   }
 
   countFailover({ az, plan, commitNs }: AzChange, cause: FailoverCause): void {
-    countFailover(this.#switches, { az, cause, bucketsMoved: plan.summary.moved, commitNs });
+    countFailover(this.#switches, { az, cause, bucketsMoved: plan.summary, commitNs });
   }
 
   countPlanned({ plan }: AzChange): void {
-    countPlannedMoves(this.#switches, plan.summary.moved);
+    this.countPlannedBuckets(plan.summary.moved);
+  }
+
+  countPlannedBuckets(buckets: number): void {
+    countPlannedMoves(this.#switches, buckets);
   }
 }

@@ -2,7 +2,9 @@
 /** A device as it was asked for: its topology, AZs and rules together. Pure. */
 import type { DeviceConfig } from '../config/device.ts';
 import type { AzConfig } from '../steering/azs.ts';
+import { applyHomeMoves, parseHomeMoves } from '../steering/home-moves.ts';
 import { initialState, type SteeringState } from '../steering/plan-az.ts';
+import { planHome } from '../steering/planner.ts';
 import {
   type AzSpec,
   type CpuSpec,
@@ -12,12 +14,14 @@ import {
   type Topology,
 } from '../steering/queues.ts';
 import type { Rule } from '../steering/rules/model.ts';
+import type { SteeringTable } from '../steering/table.ts';
 
 export class DeviceModel {
   readonly config: DeviceConfig;
   readonly azs: readonly AzConfig[];
   readonly rules: readonly Rule[];
   readonly topology: Topology;
+  #planned: SteeringTable | undefined;
 
   private constructor(config: DeviceConfig, topology: Topology) {
     this.config = config;
@@ -45,12 +49,16 @@ export class DeviceModel {
     return new DeviceModel(config, topology);
   }
 
-  /** All queues usable but those of failed AZs. */
-  homeState(failedAzs: readonly string[] = []): SteeringState {
-    return initialState(
-      this.topology,
-      failedAzs.map((name) => this.azIndex(name)).filter((index) => index !== 0),
-    );
+  /** All queues usable but those of failed AZs. @param homeMoves what rebalancing made of the home table */
+  homeState(failedAzs: readonly string[] = [], homeMoves: readonly string[] = []): SteeringState {
+    const failed = failedAzs.map((name) => this.azIndex(name)).filter((index) => index !== 0);
+    return initialState(this.topology, failed, { policy: this.config.failover.policy, home: this.#home(homeMoves) });
+  }
+
+  #home(homeMoves: readonly string[]): SteeringTable {
+    const { queues, azs } = this.topology;
+    this.#planned ??= planHome(queues, azs);
+    return homeMoves.length === 0 ? this.#planned : applyHomeMoves(this.#planned, parseHomeMoves(homeMoves), queues);
   }
 
   /** 1 upwards; 0 if there is no AZ of that name. */

@@ -7,6 +7,7 @@ import type { RuleWarning } from '../steering/rules/validate.ts';
 import { noQueue } from '../steering/table.ts';
 import type { DataplaneCounters, LatencySummary } from '../telemetry/counters.ts';
 import type { FailoverCause } from '../telemetry/metrics/switches.ts';
+import type { AzWatchStatus } from './az-watch-status.ts';
 import type { Drift } from './drift.ts';
 import type { EgressHook, FailedAz } from './record.ts';
 
@@ -24,6 +25,8 @@ export interface AzStatus {
   since: string | null;
   /** What it was found dead by; null where it is up or was failed by hand. */
   evidence: string | null;
+  /** What the kernel's watch sees of it; null where it does not watch it. */
+  watch: AzWatchStatus | null;
   weight: number;
   queues: readonly number[];
   config: AzConfig;
@@ -74,8 +77,13 @@ export interface DeviceStatus {
   damagedFiles: string[];
 }
 
-export function azStatuses(azs: readonly AzConfig[], failedAzs: readonly FailedAz[]): AzStatus[] {
-  return azs.map((config) => {
+/** @param watches by position in `azs`; absent: not looked at */
+export function azStatuses(
+  azs: readonly AzConfig[],
+  failedAzs: readonly FailedAz[],
+  watches: readonly (AzWatchStatus | null)[] = [],
+): AzStatus[] {
+  return azs.map((config, index) => {
     const failed = failedAzs.find((az) => az.name === config.name);
     return {
       name: config.name,
@@ -83,6 +91,7 @@ export function azStatuses(azs: readonly AzConfig[], failedAzs: readonly FailedA
       cause: failed?.cause ?? null,
       since: failed?.since ?? null,
       evidence: failed?.evidence ?? null,
+      watch: watches[index] ?? null,
       weight: config.weight,
       queues: config.queues,
       config,

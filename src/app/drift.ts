@@ -1,17 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Where the kernel differs from what was asked for. */
+import type { DeviceConfig } from '../config/device.ts';
 import { linksIn } from '../loader/device-watch.ts';
 import type { Native } from '../loader/ffi/index.ts';
 import { linkInfo } from '../loader/link.ts';
 import type { PinFolder } from '../loader/pins.ts';
 import { LINK_EGRESS, LINK_XDP } from './attach.ts';
+import { isWatching, needsWatch } from './az-watch.ts';
 import type { Dataplane } from './dataplane.ts';
 import type { DeviceRecord } from './record.ts';
 import { nextGeneration, type RuleStore } from './rule-store.ts';
 import type { TableStore } from './table-store.ts';
 
 export interface Drift {
-  what: 'rules' | 'rule generation' | 'steering table' | 'CPUMAP' | 'XDP link' | 'egress link' | 'device name';
+  what:
+    | 'rules'
+    | 'rule generation'
+    | 'steering table'
+    | 'lost AZs'
+    | 'AZ watch'
+    | 'CPUMAP'
+    | 'XDP link'
+    | 'egress link'
+    | 'device name';
   spec: string;
   kernel: string;
 }
@@ -24,11 +35,15 @@ export interface DriftParts {
   record: DeviceRecord;
   /** Rules that were asked for. */
   ruleCount: number;
+  config: DeviceConfig;
   /** Queues that the recorded state has in use. */
   usableQueues: bigint;
+  /** Bit set of the AZs that are recorded as failed, by row. */
+  lostAzs: number;
 }
 
-export function findDrift({ dataplane, rules, tables, pins, record, ruleCount, usableQueues }: DriftParts): Drift[] {
+export function findDrift(parts: DriftParts): Drift[] {
+  const { dataplane, rules, tables, pins, record, ruleCount, config, usableQueues, lostAzs } = parts;
   const drift: Drift[] = [];
   const add = (what: Drift['what'], spec: unknown, kernel: unknown): void => {
     drift.push({ what, spec: String(spec), kernel: String(kernel) });
@@ -37,9 +52,13 @@ export function findDrift({ dataplane, rules, tables, pins, record, ruleCount, u
   if (rules.generation() !== ruleGeneration) add('rule generation', ruleGeneration, rules.generation());
   const loaded = rules.slots().size;
   if (loaded !== ruleCount) add('rules', ruleCount, loaded);
-  const active = tables.active();
-  const inUse = active === null ? 'steering is off' : maskText(tables.usableQueues(active));
+  const word = tables.word();
+  const inUse = word.table === null ? 'steering is off' : maskText(tables.usableQueues(word.table));
   if (inUse !== maskText(usableQueues)) add('steering table', maskText(usableQueues), inUse);
+  // Those that the kernel lost besides are its own decision, and adopted.
+  const notLost = lostAzs & ~word.lostAzs;
+  if (notLost !== 0) add('lost AZs', maskText(BigInt(lostAzs)), maskText(BigInt(word.lostAzs)));
+  if (needsWatch(config) && !isWatching(dataplane)) add('AZ watch', 'running', 'stopped');
   const missing = [...new Set(settings.queueCpus)].filter((cpu) => dataplane.cpus.get(cpu) === undefined);
   if (missing.length > 0) add('CPUMAP', 'an entry for each CPU', `none for CPU ${missing.join(', ')}`);
   using link = pins.open(LINK_XDP);
@@ -63,7 +82,7 @@ export interface Repair {
 export function repairsFor(
   drift: readonly Drift[],
   ruleCount: number,
-  repair: Record<'cpumap' | 'rules' | 'table', () => void>,
+  repair: Record<'cpumap' | 'rules' | 'table' | 'watch', () => void>,
 ): Repair[] {
   const has = (...what: Drift['what'][]): boolean => drift.some((entry) => what.includes(entry.what));
   return [
@@ -71,7 +90,8 @@ export function repairsFor(
     ...(has('rules', 'rule generation')
       ? [{ text: `load the ${ruleCount} rules that are recorded`, perform: repair.rules }]
       : []),
-    ...(has('steering table')
+    ...(has('AZ watch') ? [{ text: 'start the watch of AZs', perform: repair.watch }] : []),
+    ...(has('steering table', 'lost AZs')
       ? [{ text: 'write the steering table that belongs to the recorded state', perform: repair.table }]
       : []),
   ];

@@ -36,6 +36,11 @@ export class OpenDevices {
     this.#open.delete(key);
   }
 
+  /** Also those that are not the attachment any more that was opened. */
+  all(): AttachedDevice[] {
+    return [...this.#open.values()].map(({ device }) => device);
+  }
+
   close(): void {
     for (const { device } of this.#open.values()) device.close();
     this.#open.clear();

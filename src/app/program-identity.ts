@@ -12,6 +12,8 @@ import { BpfMap } from '../maps/index.ts';
 const BPF_LD_IMM64 = 0x18;
 const BPF_PSEUDO_MAP_VALUE = 2;
 const INSTRUCTION_BYTES = 8;
+/** High half of a kernel address. The verifier puts the program's own into a call that sets a timer's callback. */
+const KERNEL_ADDRESS_HIGH = 0xffff_0000;
 
 /**
  * Equal for programs that do the same; null where the kernel does not show the instructions (blinded constants).
@@ -28,7 +30,12 @@ export function programIdentity(native: Native, program: Fd): string | null {
     // The second byte holds two registers; the source stands in the high half on little-endian machines.
     const registers = instructions[at + 1] ?? 0;
     const source = hostLittleEndian ? registers >> 4 : registers & 0xf;
-    if (instructions[at] !== BPF_LD_IMM64 || source !== BPF_PSEUDO_MAP_VALUE) continue;
+    if (instructions[at] !== BPF_LD_IMM64) continue;
+    if (source === 0 && view.getUint32(at + 12, hostLittleEndian) >= KERNEL_ADDRESS_HIGH) {
+      view.setUint32(at + 4, 0, hostLittleEndian);
+      view.setUint32(at + 12, 0, hostLittleEndian);
+    }
+    if (source !== BPF_PSEUDO_MAP_VALUE) continue;
     const id = view.getUint32(at + 4, hostLittleEndian);
     if (!constants.has(id)) constants.set(id, constantsOf(native, id));
     if (constants.get(id) !== null) view.setUint32(at + 4, 0, hostLittleEndian);

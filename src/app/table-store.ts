@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Steering tables in mapped memory. A table is written where no packet looks, then made active by one store.
+ * Steering tables in mapped memory. A table is written where no packet looks, then made active by one compare-and-swap
+ * of the active number and the set of lost AZs, which the kernel's watch changes too (bpf/watch.h).
+ *
+ * Beside the active table lie standby tables, one for each loss that it is prepared for, in one of two banks. The active
+ * table names its bank; the next bank is filled while the kernel goes on with this one.
+ *
  * A generation is not written again until a grace period after it was left: a packet reads the active number once
  * and may use that table until it is done.
  */
 import { VnicError } from '../errors.ts';
-import { VnicControl, VnicLimits, VnicNone, VnicTableInfo } from '../maps/generated/abi.ts';
+import { VnicControl, VnicLimits, VnicNone, VnicTableInfo, VnicWatch } from '../maps/generated/abi.ts';
 import type { SteeringTable } from '../steering/table.ts';
 import type { Dataplane } from './dataplane.ts';
 
@@ -13,11 +18,46 @@ import type { Dataplane } from './dataplane.ts';
 const GRACE_NS = 100_000_000n;
 
 const { offsets } = VnicControl;
+const info = VnicTableInfo.offsets;
+const NO_TABLE = VnicNone.noTable;
+
+/** The active table and the AZs that are out of use, as they are at one moment. */
+export interface SteeringWord {
+  /** Null: steering is off. */
+  table: number | null;
+  /** Bit n - 1: the AZ of row n. */
+  lostAzs: number;
+}
 
 export interface Commit {
   generation: number;
   /** From before the store to after it. */
   commitNs: bigint;
+}
+
+export interface Activation {
+  /** What the change was planned on. Absent: whatever is there. */
+  expected?: SteeringWord;
+  /** Default: as it is. */
+  lostAzs?: number;
+  /** For so long flows leave a usable queue only in order. Default: not at all. */
+  settleMs?: number;
+}
+
+/** What the active table becomes when AZs are lost. */
+export interface StandbyTable {
+  /** Bit set of all lost AZs. */
+  azs: number;
+  table: SteeringTable;
+  /** Whether flows may leave their queues in order: none of them is lost. */
+  settle: boolean;
+}
+
+/** The kernel took an AZ out of use while a change was being planned. */
+export class SteeringMoved extends VnicError {
+  constructor() {
+    super('conflict', 'The kernel took an AZ out of use while this was being planned.', { remedy: 'Try again.' });
+  }
 }
 
 export class TableStore {
@@ -27,50 +67,96 @@ export class TableStore {
     this.#dataplane = dataplane;
   }
 
+  word(): SteeringWord {
+    return unpack(this.#dataplane.control.u64(0, offsets.activeTable));
+  }
+
   /** Generation of the active table, or null when steering is off. */
   active(): number | null {
-    const generation = this.#dataplane.control.read(0).activeTable;
-    return generation === VnicNone.noTable ? null : generation;
+    return this.word().table;
   }
 
   read(generation: number): SteeringTable {
-    const info = this.#dataplane.control.read(0).tables[generation];
     return {
       rows: Array.from({ length: VnicLimits.tableRows }, (_, row) => this.#row(generation, row).slice()),
-      usableQueues: info?.usableQueues ?? 0n,
+      usableQueues: this.usableQueues(generation),
     };
   }
 
   /** Bit mask of the queues that a table uses. */
   usableQueues(generation: number): bigint {
-    return this.#dataplane.control.read(0).tables[generation]?.usableQueues ?? 0n;
+    return this.#info64(generation, 'usableQueues');
   }
 
   /** Whether a table was written and never became active. */
   isPrepared(generation: number): boolean {
-    const { tables, activeTable } = this.#dataplane.control.read(0);
-    const info = tables[generation];
-    return info !== undefined && generation !== activeTable && info.usableQueues !== 0n && info.leftNs === 0n;
+    if (generation >= VnicLimits.tableGenerations || generation === this.active()) return false;
+    return this.usableQueues(generation) !== 0n && this.#info64(generation, 'leftNs') === 0n;
   }
 
   /** Writes a table into a spare generation and returns its number. Nothing changes for packets. */
-  prepare(table: SteeringTable, now = process.hrtime.bigint()): number {
-    const generation = this.#spare(now);
-    table.rows.forEach((row, index) => {
-      this.#row(generation, index).set(row);
-    });
-    this.#putInfo(generation, { usableQueues: table.usableQueues, leftNs: 0n });
-    return generation;
+  prepare(table: SteeringTable, { bank = this.#bank(), settleMs = 0 } = {}): number {
+    const [generation] = this.#spares(1);
+    this.#write(generation!, table, { bank, settleMs });
+    return generation!;
   }
 
-  /** The switch: one store. */
-  activate(generation: number): Commit {
+  /**
+   * Writes standby tables into the bank that is not in use and returns its number, for a table that is prepared with it,
+   * or for `useBank`.
+   */
+  prepareStandbys(standbys: readonly StandbyTable[], settleMs: number): number {
+    const bank = (this.#bank() + 1) % VnicLimits.standbyBanks;
+    const entries = this.#standbys(bank);
+    entries.fill(VnicNone.noStandby);
+    const generations = this.#spares(standbys.length);
+    standbys.forEach(({ azs, table, settle }, index) => {
+      const generation = generations[index]!;
+      this.#write(generation, table, { bank, settleMs: settle ? settleMs : 0 });
+      entries[azs] = generation;
+    });
+    return bank;
+  }
+
+  /** The active table's standbys are those of the bank from now on. */
+  useBank(bank: number): void {
+    const active = this.active();
+    if (active === null) return;
+    const before = this.#bank();
+    this.#put32(active, 'bank', bank);
+    if (before !== bank) this.#release(before, active);
+  }
+
+  /** The standby table for exactly these lost AZs; null: there is none. */
+  standbyFor(lostAzs: number): number | null {
+    const generation = this.#standbys(this.#bank())[lostAzs] ?? VnicNone.noStandby;
+    return generation === VnicNone.noStandby ? null : generation;
+  }
+
+  /** Sets of lost AZs for which there is a standby table, ascending. */
+  standbySets(): number[] {
+    const entries = this.#standbys(this.#bank());
+    return Array.from(entries, (_, azs) => azs).filter((azs) => entries[azs] !== VnicNone.noStandby);
+  }
+
+  /** The switch. Throws SteeringMoved where it is not as expected any more; nothing is changed then. */
+  activate(generation: number, { expected, lostAzs, settleMs = 0 }: Activation = {}): Commit {
     const { control } = this.#dataplane;
-    const before = this.active();
+    const before = expected ?? this.word();
+    const oldBank = this.#bank();
+    const next = { table: generation, lostAzs: lostAzs ?? before.lostAzs };
     const start = process.hrtime.bigint();
-    control.storeU32(0, offsets.activeTable, generation);
+    this.#put64(generation, 'leftNs', 0n);
+    this.#put64(generation, 'settleUntilNs', settleMs === 0 ? 0n : start + BigInt(settleMs) * 1_000_000n);
+    // Before the switch: who is killed behind it must not leave a table that looks as if it had never been active.
+    const isLeft = before.table !== null && before.table !== generation;
+    if (isLeft) this.#put64(before.table!, 'leftNs', start);
+    if (!control.compareExchangeU64(0, offsets.activeTable, pack(before), pack(next))) {
+      if (isLeft && this.active() === before.table) this.#put64(before.table!, 'leftNs', 0n);
+      throw new SteeringMoved();
+    }
     const end = process.hrtime.bigint();
-    if (before !== null && before !== generation) this.#putInfo(before, { leftNs: end });
+    if (this.#bank() !== oldBank) this.#release(oldBank, generation);
     return { generation, commitNs: end - start };
   }
 
@@ -80,32 +166,94 @@ export class TableStore {
 
   /** Packets pass unsteered from now on; rules and limits go on. */
   deactivate(): void {
-    this.#dataplane.control.storeU32(0, offsets.activeTable, VnicNone.noTable);
+    this.#dataplane.control.storeU32(0, offsets.activeTable, NO_TABLE);
   }
 
   #row(generation: number, row: number): Uint16Array {
     return this.#dataplane.table.u16Row(generation * VnicLimits.tableRows + row);
   }
 
-  #spare(now: bigint): number {
-    const { tables, activeTable } = this.#dataplane.control.read(0);
-    const free = tables
-      .map(({ leftNs }, generation) => ({ generation, leftNs }))
-      .filter(({ generation, leftNs }) => generation !== activeTable && now - leftNs > GRACE_NS)
-      .sort((a, b) => Number(a.leftNs - b.leftNs))[0];
-    if (free === undefined) {
-      throw new VnicError('conflict', 'Every spare steering table was in use a moment ago.', {
-        remedy: 'Tables are being changed more than 80 times a second; slow down.',
-      });
-    }
-    return free.generation;
+  #write(generation: number, table: SteeringTable, { bank, settleMs }: { bank: number; settleMs: number }): void {
+    table.rows.forEach((row, index) => {
+      this.#row(generation, index).set(row);
+    });
+    this.#put64(generation, 'usableQueues', table.usableQueues);
+    this.#put64(generation, 'settleUntilNs', 0n);
+    this.#put32(generation, 'settleMs', settleMs);
+    this.#put32(generation, 'bank', bank);
+    this.#put64(generation, 'leftNs', 0n);
   }
 
-  #putInfo(generation: number, info: { usableQueues?: bigint; leftNs?: bigint }): void {
-    const { control } = this.#dataplane;
-    const at = offsets.tables + generation * VnicTableInfo.size;
-    if (info.usableQueues !== undefined)
-      control.storeU64(0, at + VnicTableInfo.offsets.usableQueues, info.usableQueues);
-    if (info.leftNs !== undefined) control.storeU64(0, at + VnicTableInfo.offsets.leftNs, info.leftNs);
+  /** Of the table that is active, or was when steering was turned off by the dead-man. */
+  #bank(): number {
+    const table = this.active() ?? this.#passedTable();
+    return table === null ? 0 : this.#dataplane.control.u32(0, infoAt(table) + info.bank) % VnicLimits.standbyBanks;
   }
+
+  #passedTable(): number | null {
+    const table = this.#dataplane.watch.u32(0, VnicWatch.offsets.passedTable);
+    return table < VnicLimits.tableGenerations ? table : null;
+  }
+
+  /** By set of lost AZs, in place. */
+  #standbys(bank: number): Uint16Array {
+    const bytes = this.#dataplane.control.bytes(0);
+    const start = bytes.byteOffset + offsets.standby + bank * VnicLimits.azSets * 2;
+    return new Uint16Array(bytes.buffer, start, VnicLimits.azSets);
+  }
+
+  /** The standby tables of a bank are not needed any more. */
+  #release(bank: number, except: number): void {
+    const now = process.hrtime.bigint();
+    for (const generation of this.#standbys(bank)) {
+      if (generation < VnicLimits.tableGenerations && generation !== except) this.#put64(generation, 'leftNs', now);
+    }
+  }
+
+  /** Generations that may be written, those that were left first before the others. Waits for a grace period to end. */
+  #spares(count: number): number[] {
+    const banks = Array.from({ length: VnicLimits.standbyBanks }, (_, bank) => [...this.#standbys(bank)]);
+    const reserved = new Set<number | null>([this.active(), this.#passedTable(), ...banks.flat()]);
+    const free = Array.from({ length: VnicLimits.tableGenerations }, (_, generation) => generation)
+      .filter((generation) => !reserved.has(generation))
+      .map((generation) => ({ generation, freeNs: this.#freeFrom(generation) }))
+      .sort((a, b) => Number(a.freeNs - b.freeNs))
+      .slice(0, count);
+    if (free.length < count) {
+      throw new VnicError('failed', `${count} steering tables are needed, but only ${free.length} are not in use.`);
+    }
+    const waitNs = (free.at(-1)?.freeNs ?? 0n) - process.hrtime.bigint();
+    if (waitNs > 0n) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Number(waitNs) / 1e6);
+    return free.map(({ generation }) => generation);
+  }
+
+  #freeFrom(generation: number): bigint {
+    const leftNs = this.#info64(generation, 'leftNs');
+    return leftNs === 0n ? 0n : leftNs + GRACE_NS;
+  }
+
+  #info64(generation: number, field: 'usableQueues' | 'leftNs' | 'settleUntilNs'): bigint {
+    return this.#dataplane.control.u64(0, infoAt(generation) + info[field]);
+  }
+
+  #put64(generation: number, field: 'usableQueues' | 'leftNs' | 'settleUntilNs', value: bigint): void {
+    this.#dataplane.control.storeU64(0, infoAt(generation) + info[field], value);
+  }
+
+  #put32(generation: number, field: 'settleMs' | 'bank', value: number): void {
+    this.#dataplane.control.storeU32(0, infoAt(generation) + info[field], value);
+  }
+}
+
+function infoAt(generation: number): number {
+  return offsets.tables + generation * VnicTableInfo.size;
+}
+
+function pack({ table, lostAzs }: SteeringWord): bigint {
+  return BigInt(table ?? NO_TABLE) | (BigInt(lostAzs) << 32n);
+}
+
+function unpack(word: bigint): SteeringWord {
+  const table = Number(word & 0xffff_ffffn);
+  return { table: table === NO_TABLE ? null : table, lostAzs: Number(word >> 32n) };
 }

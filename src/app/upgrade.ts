@@ -19,6 +19,7 @@ import { driverOf } from '../loader/preflight/gather/ethtool.ts';
 import { programById, programInfo } from '../loader/program.ts';
 import { VnicProgSlot } from '../maps/generated/abi.ts';
 import { LINK_EGRESS, LINK_XDP } from './attach.ts';
+import { isWatching, startWatch } from './az-watch.ts';
 import { Dataplane, objectPath, type ProgramName, programNames } from './dataplane.ts';
 import { programIdentity } from './program-identity.ts';
 import type { DataplaneSettings } from './record.ts';
@@ -93,6 +94,8 @@ export function upgradeDataplane(ports: UpgradePorts): UpgradeReport {
   // Also when nothing was due: an upgrade that was killed may have left threads behind that are not raised yet.
   raiseCpumapThreads(next.cpus.map.id);
   const changed = new Set(due.map(({ program }) => program));
+  // Its timer holds the old program until it is told of the new one.
+  if (changed.has('vnic_watch_start') && isWatching(next)) startWatch(next);
   return {
     programs: Object.fromEntries(
       programNames.map((name) => [name, changed.has(name) ? 'replaced' : 'unchanged']),

@@ -43,6 +43,16 @@ export interface RunResult {
 }
 
 /**
+ * Runs a program of type BPF_PROG_TYPE_SYSCALL once, without a context, and gives what it returned.
+ * Source: kernel/bpf/syscall.c, bpf_prog_test_run_syscall
+ */
+export function runSyscallProgram(native: Native, fd: Fd): number {
+  const opts = BpfTestRunOpts.encode({});
+  native.check(native.libbpf.bpf_prog_test_run_opts(fd.value, opts), 'bpf_prog_test_run_opts');
+  return BpfTestRunOpts.decode(opts).retval | 0;
+}
+
+/**
  * Runs one program on packets. Buffers are allocated once: one instance serves any number of runs.
  * Source: Documentation/bpf/bpf_prog_run.rst
  */

@@ -143,6 +143,12 @@ export class MappedArray<T> implements Disposable {
     Atomics.store(this.#writable.u64, this.#fieldAt(index, fieldOffset, 8) / 8, value);
   }
 
+  /** One compare-and-swap. False: the field was another than `expected`, and is as it was. */
+  compareExchangeU64(index: number, fieldOffset: number, expected: bigint, value: bigint): boolean {
+    const at = this.#fieldAt(index, fieldOffset, 8) / 8;
+    return Atomics.compareExchange(this.#writable.u64, at, expected, value) === expected;
+  }
+
   /** The element as u16, in place; a last odd byte is left out. */
   u16Row(index: number): Uint16Array {
     return new Uint16Array(this.#open.data.buffer, this.#at(index), Math.floor(this.#value.size / 2));

@@ -259,7 +259,7 @@ describe('an upgrade', function () {
     },
     'a map of another size': {
       edits: { [abi]: (text) => text.replace('VNIC_TABLE_GENERATIONS = 8', 'VNIC_TABLE_GENERATIONS = 4') },
-      says: /vnic_table has another shape: maxEntries 36 is expected, it is 72/,
+      says: /vnic_table has another shape: maxEntries 360 is expected, it is 720/,
     },
     'rules with longer keys': {
       edits: {
@@ -272,10 +272,10 @@ describe('an upgrade', function () {
     },
     'another ABI version': {
       edits: {
-        [abi]: (text) => text.replace('VNIC_ABI_VERSION = 1,', 'VNIC_ABI_VERSION = 77,'),
+        [abi]: (text) => text.replace('VNIC_ABI_VERSION = 2,', 'VNIC_ABI_VERSION = 77,'),
         'bpf/maps.h': withAbiInBtf,
       },
-      says: /ABI version 1; the BPF object has version 77/,
+      says: /ABI version 2; the BPF object has version 77/,
     },
   };
   for (const [name, { edits, says }] of Object.entries(mismatches)) {

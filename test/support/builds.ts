@@ -40,7 +40,7 @@ export function withNop(...programs: readonly ProgramName[]): Edits {
   return {
     'bpf/vnic.bpf.c': (text) =>
       programs.reduce((edited, program) => {
-        const head = new RegExp(`(\nint ${program}\\(struct \\w+ \\*\\w+\\)\n\\{\n)`);
+        const head = new RegExp(`(\nint ${program}\\([^\n]*\\)\n\\{\n)`);
         assert.match(edited, head);
         return edited.replace(head, '$1\tasm volatile("r0 = 0" ::: "r0");\n');
       }, text),

@@ -99,6 +99,8 @@ function validBody(id: string, random: Random, setting: HostileSetting): unknown
       return { force: false };
     case 'planFailure':
       return { az: 'az-a', force: false };
+    case 'rebalanceDevice':
+      return { threshold: 1 + random.below(3), minGain: 0.01, force: random.chance(50) };
     case 'explainPacket':
       return {
         src: '10.1.0.5',

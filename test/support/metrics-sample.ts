@@ -35,6 +35,10 @@ const counters: DataplaneCounters = {
   limiterContended: 23n,
   metadataFailed: 24n,
   txUnsteeredPackets: 25n,
+  movesInOrder: 26n,
+  movesForced: 27n,
+  movesRisked: 28n,
+  heldPackets: 29n,
 };
 
 /** Latencies in ns, as the kernel counts them. */

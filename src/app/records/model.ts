@@ -6,6 +6,7 @@ import { type DeviceConfig, isDeviceName, parseDevice } from '../../config/devic
 import type { DeviceInput } from '../../config/schema.ts';
 import type { DeviceId } from '../../loader/pins.ts';
 import { VnicLimits } from '../../maps/generated/abi.ts';
+import { type HomeMovesText, parseHomeMoves } from '../../steering/home-moves.ts';
 import { type FailoverCause, failoverCauses } from '../../telemetry/metrics/switches.ts';
 
 export const RECORD_VERSION = 2;
@@ -48,6 +49,10 @@ export interface DeviceRecord {
   ruleGeneration: number;
   /** Steering table that was prepared with the last change of AZs; absent: none was changed since attaching. */
   tableGeneration?: number | undefined;
+  /** Where rebalancing made buckets at home; absent: all are at home where the plan puts them. */
+  homeMoves?: HomeMovesText | undefined;
+  /** ISO 8601; when buckets were last rebalanced. Absent: never since attaching. */
+  lastRebalance?: string | undefined;
   /** Whether the clsact qdisc was made by attach and goes with detach. */
   clsactMade: boolean;
   /** Grows with each change of the rules: the store counts one on where the writer did not. */
@@ -118,6 +123,15 @@ const failedAz = z.strictObject({
 const spec = z.record(z.string(), z.unknown());
 const rulesList = z.array(z.record(z.string(), z.unknown())).optional();
 
+function areHomeMoves(text: HomeMovesText): boolean {
+  try {
+    parseHomeMoves(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 const sharedFields = {
   device: deviceId,
   mac: z.string().regex(/^(?:[0-9a-f]{2}(?::[0-9a-f]{2})*)?$/i, 'is no hardware address'),
@@ -125,6 +139,8 @@ const sharedFields = {
   failedAzs: z.array(failedAz),
   ruleGeneration: count.max(MAX_U32),
   tableGeneration: count.max(MAX_U32).optional(),
+  homeMoves: z.array(z.string()).refine(areHomeMoves, 'is no list of moves').optional(),
+  lastRebalance: z.iso.datetime().optional(),
   clsactMade: z.boolean(),
 };
 

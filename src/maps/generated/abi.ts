@@ -16,9 +16,56 @@ import {
 
 /** enum vnic_abi */
 export const VnicAbi = {
-  version: 1,
+  version: 2,
 } as const;
 export type VnicAbi = (typeof VnicAbi)[keyof typeof VnicAbi];
+
+/** enum vnic_bfd_diag */
+export const VnicBfdDiag = {
+  none: 0,
+  expired: 1,
+  echo: 2,
+  neighbor: 3,
+  forwarding: 4,
+  path: 5,
+  concatenated: 6,
+  admin: 7,
+  reverse: 8,
+} as const;
+export type VnicBfdDiag = (typeof VnicBfdDiag)[keyof typeof VnicBfdDiag];
+
+/** enum vnic_bfd_reject */
+export const VnicBfdReject = {
+  ttl: 0,
+  port: 1,
+  checksum: 2,
+  version: 3,
+  length: 4,
+  detectMult: 5,
+  multipoint: 6,
+  myDiscr: 7,
+  yourDiscr: 8,
+  auth: 9,
+  shape: 10,
+  rejects: 11,
+} as const;
+export type VnicBfdReject = (typeof VnicBfdReject)[keyof typeof VnicBfdReject];
+
+/** enum vnic_bfd_state */
+export const VnicBfdState = {
+  adminDown: 0,
+  down: 1,
+  init: 2,
+  up: 3,
+} as const;
+export type VnicBfdState = (typeof VnicBfdState)[keyof typeof VnicBfdState];
+
+/** enum vnic_deadman */
+export const VnicDeadman = {
+  hold: 0,
+  pass: 1,
+} as const;
+export type VnicDeadman = (typeof VnicDeadman)[keyof typeof VnicDeadman];
 
 /** enum vnic_direction */
 export const VnicDirection = {
@@ -57,7 +104,11 @@ export const VnicLimits = {
   maxAzs: 8,
   tableRows: 9,
   buckets: 4096,
-  tableGenerations: 8,
+  tableGenerations: 80,
+  tableInfos: 128,
+  standbyBanks: 2,
+  azSets: 256,
+  maxBfdSessions: 32,
   maxShapes: 128,
   ruleSets: 2,
   maxRuleSlots: 1048576,
@@ -69,11 +120,20 @@ export const VnicLimits = {
 } as const;
 export type VnicLimits = (typeof VnicLimits)[keyof typeof VnicLimits];
 
+/** enum vnic_loss */
+export const VnicLoss = {
+  none: 0,
+  silence: 1,
+  bfd: 2,
+} as const;
+export type VnicLoss = (typeof VnicLoss)[keyof typeof VnicLoss];
+
 /** enum vnic_none */
 export const VnicNone = {
   noQueue: 65535,
   noCpu: 65535,
   noTable: 4294967295,
+  noStandby: 65535,
   noRule: 1048575,
 } as const;
 export type VnicNone = (typeof VnicNone)[keyof typeof VnicNone];
@@ -127,6 +187,12 @@ export const VnicVerdictLayout = {
   generationShift: 32,
 } as const;
 export type VnicVerdictLayout = (typeof VnicVerdictLayout)[keyof typeof VnicVerdictLayout];
+
+/** enum vnic_watch_limits */
+export const VnicWatchLimits = {
+  windows: 8,
+} as const;
+export type VnicWatchLimits = (typeof VnicWatchLimits)[keyof typeof VnicWatchLimits];
 
 /** struct vnic_addr, 16 bytes */
 export interface VnicAddr {
@@ -182,6 +248,238 @@ export const VnicAzPrefix = structCodec<VnicAzPrefix>({
   },
 });
 
+/** struct vnic_az_watch, 144 bytes */
+export interface VnicAzWatch {
+  silenceNs: bigint;
+  floorPackets: bigint;
+  bfdQuorum: number;
+  packets: bigint;
+  others: bigint;
+  heardNs: bigint;
+  vouchedNs: bigint;
+  quietNs: bigint;
+  windowNs: bigint;
+  windowPackets: bigint;
+  lastWindowPackets: bigint;
+  longestGapNs: bigint;
+  windows: number;
+  bfdArmed: number;
+  loss: number;
+  refused: number;
+  lostNs: bigint;
+  lostAfterNs: bigint;
+  tableBefore: number;
+  tableAfter: number;
+  lostStale: number;
+  losses: number;
+}
+export const VnicAzWatch = structCodec<VnicAzWatch>({
+  name: 'vnic_az_watch',
+  size: 144,
+  offsets: {
+    silenceNs: 0,
+    floorPackets: 8,
+    bfdQuorum: 16,
+    packets: 24,
+    others: 32,
+    heardNs: 40,
+    vouchedNs: 48,
+    quietNs: 56,
+    windowNs: 64,
+    windowPackets: 72,
+    lastWindowPackets: 80,
+    longestGapNs: 88,
+    windows: 96,
+    bfdArmed: 100,
+    loss: 104,
+    refused: 108,
+    lostNs: 112,
+    lostAfterNs: 120,
+    tableBefore: 128,
+    tableAfter: 132,
+    lostStale: 136,
+    losses: 140,
+  },
+  read: (v, o) => ({
+    silenceNs: v.getBigUint64(o, hostLittleEndian),
+    floorPackets: v.getBigUint64(o + 8, hostLittleEndian),
+    bfdQuorum: v.getUint32(o + 16, hostLittleEndian),
+    packets: v.getBigUint64(o + 24, hostLittleEndian),
+    others: v.getBigUint64(o + 32, hostLittleEndian),
+    heardNs: v.getBigUint64(o + 40, hostLittleEndian),
+    vouchedNs: v.getBigUint64(o + 48, hostLittleEndian),
+    quietNs: v.getBigUint64(o + 56, hostLittleEndian),
+    windowNs: v.getBigUint64(o + 64, hostLittleEndian),
+    windowPackets: v.getBigUint64(o + 72, hostLittleEndian),
+    lastWindowPackets: v.getBigUint64(o + 80, hostLittleEndian),
+    longestGapNs: v.getBigUint64(o + 88, hostLittleEndian),
+    windows: v.getUint32(o + 96, hostLittleEndian),
+    bfdArmed: v.getUint32(o + 100, hostLittleEndian),
+    loss: v.getUint32(o + 104, hostLittleEndian),
+    refused: v.getUint32(o + 108, hostLittleEndian),
+    lostNs: v.getBigUint64(o + 112, hostLittleEndian),
+    lostAfterNs: v.getBigUint64(o + 120, hostLittleEndian),
+    tableBefore: v.getUint32(o + 128, hostLittleEndian),
+    tableAfter: v.getUint32(o + 132, hostLittleEndian),
+    lostStale: v.getUint32(o + 136, hostLittleEndian),
+    losses: v.getUint32(o + 140, hostLittleEndian),
+  }),
+  put: (v, o, x) => {
+    putU64(v, o, x.silenceNs, hostLittleEndian, 'vnic_az_watch.silence_ns');
+    putU64(v, o + 8, x.floorPackets, hostLittleEndian, 'vnic_az_watch.floor_packets');
+    putU32(v, o + 16, x.bfdQuorum, hostLittleEndian, 'vnic_az_watch.bfd_quorum');
+    putU64(v, o + 24, x.packets, hostLittleEndian, 'vnic_az_watch.packets');
+    putU64(v, o + 32, x.others, hostLittleEndian, 'vnic_az_watch.others');
+    putU64(v, o + 40, x.heardNs, hostLittleEndian, 'vnic_az_watch.heard_ns');
+    putU64(v, o + 48, x.vouchedNs, hostLittleEndian, 'vnic_az_watch.vouched_ns');
+    putU64(v, o + 56, x.quietNs, hostLittleEndian, 'vnic_az_watch.quiet_ns');
+    putU64(v, o + 64, x.windowNs, hostLittleEndian, 'vnic_az_watch.window_ns');
+    putU64(v, o + 72, x.windowPackets, hostLittleEndian, 'vnic_az_watch.window_packets');
+    putU64(v, o + 80, x.lastWindowPackets, hostLittleEndian, 'vnic_az_watch.last_window_packets');
+    putU64(v, o + 88, x.longestGapNs, hostLittleEndian, 'vnic_az_watch.longest_gap_ns');
+    putU32(v, o + 96, x.windows, hostLittleEndian, 'vnic_az_watch.windows');
+    putU32(v, o + 100, x.bfdArmed, hostLittleEndian, 'vnic_az_watch.bfd_armed');
+    putU32(v, o + 104, x.loss, hostLittleEndian, 'vnic_az_watch.loss');
+    putU32(v, o + 108, x.refused, hostLittleEndian, 'vnic_az_watch.refused');
+    putU64(v, o + 112, x.lostNs, hostLittleEndian, 'vnic_az_watch.lost_ns');
+    putU64(v, o + 120, x.lostAfterNs, hostLittleEndian, 'vnic_az_watch.lost_after_ns');
+    putU32(v, o + 128, x.tableBefore, hostLittleEndian, 'vnic_az_watch.table_before');
+    putU32(v, o + 132, x.tableAfter, hostLittleEndian, 'vnic_az_watch.table_after');
+    putU32(v, o + 136, x.lostStale, hostLittleEndian, 'vnic_az_watch.lost_stale');
+    putU32(v, o + 140, x.losses, hostLittleEndian, 'vnic_az_watch.losses');
+  },
+});
+
+/** struct vnic_bfd_session, 240 bytes */
+export interface VnicBfdSession {
+  peer: VnicAddr;
+  localDiscr: number;
+  minTxUs: number;
+  minRxUs: number;
+  az: number;
+  detectMult: number;
+  multihop: number;
+  state: number;
+  diag: number;
+  left: number;
+  polling: number;
+  sentMinTxUs: number;
+  sentMinRxUs: number;
+  agreedMinRxUs: number;
+  remoteDiscr: number;
+  remoteState: number;
+  remoteDiag: number;
+  remoteMinTxUs: number;
+  remoteMinRxUs: number;
+  remoteDetectMult: number;
+  lastRxNs: bigint;
+  lastTxNs: bigint;
+  detectNs: bigint;
+  upSinceNs: bigint;
+  downSinceNs: bigint;
+  silentNs: bigint;
+  received: bigint;
+  sent: bigint;
+  rejected: bigint[];
+}
+export const VnicBfdSession = structCodec<VnicBfdSession>({
+  name: 'vnic_bfd_session',
+  size: 240,
+  offsets: {
+    peer: 0,
+    localDiscr: 16,
+    minTxUs: 20,
+    minRxUs: 24,
+    az: 28,
+    detectMult: 29,
+    multihop: 30,
+    state: 32,
+    diag: 36,
+    left: 40,
+    polling: 44,
+    sentMinTxUs: 48,
+    sentMinRxUs: 52,
+    agreedMinRxUs: 56,
+    remoteDiscr: 60,
+    remoteState: 64,
+    remoteDiag: 68,
+    remoteMinTxUs: 72,
+    remoteMinRxUs: 76,
+    remoteDetectMult: 80,
+    lastRxNs: 88,
+    lastTxNs: 96,
+    detectNs: 104,
+    upSinceNs: 112,
+    downSinceNs: 120,
+    silentNs: 128,
+    received: 136,
+    sent: 144,
+    rejected: 152,
+  },
+  read: (v, o) => ({
+    peer: VnicAddr.read(v, o),
+    localDiscr: v.getUint32(o + 16, hostLittleEndian),
+    minTxUs: v.getUint32(o + 20, hostLittleEndian),
+    minRxUs: v.getUint32(o + 24, hostLittleEndian),
+    az: v.getUint8(o + 28),
+    detectMult: v.getUint8(o + 29),
+    multihop: v.getUint8(o + 30),
+    state: v.getUint32(o + 32, hostLittleEndian),
+    diag: v.getUint32(o + 36, hostLittleEndian),
+    left: v.getUint32(o + 40, hostLittleEndian),
+    polling: v.getUint32(o + 44, hostLittleEndian),
+    sentMinTxUs: v.getUint32(o + 48, hostLittleEndian),
+    sentMinRxUs: v.getUint32(o + 52, hostLittleEndian),
+    agreedMinRxUs: v.getUint32(o + 56, hostLittleEndian),
+    remoteDiscr: v.getUint32(o + 60, hostLittleEndian),
+    remoteState: v.getUint32(o + 64, hostLittleEndian),
+    remoteDiag: v.getUint32(o + 68, hostLittleEndian),
+    remoteMinTxUs: v.getUint32(o + 72, hostLittleEndian),
+    remoteMinRxUs: v.getUint32(o + 76, hostLittleEndian),
+    remoteDetectMult: v.getUint32(o + 80, hostLittleEndian),
+    lastRxNs: v.getBigUint64(o + 88, hostLittleEndian),
+    lastTxNs: v.getBigUint64(o + 96, hostLittleEndian),
+    detectNs: v.getBigUint64(o + 104, hostLittleEndian),
+    upSinceNs: v.getBigUint64(o + 112, hostLittleEndian),
+    downSinceNs: v.getBigUint64(o + 120, hostLittleEndian),
+    silentNs: v.getBigUint64(o + 128, hostLittleEndian),
+    received: v.getBigUint64(o + 136, hostLittleEndian),
+    sent: v.getBigUint64(o + 144, hostLittleEndian),
+    rejected: readList(v, o + 152, 11, 8, (v, o) => v.getBigUint64(o, hostLittleEndian)),
+  }),
+  put: (v, o, x) => {
+    if (x.peer !== undefined) VnicAddr.put(v, o, x.peer);
+    putU32(v, o + 16, x.localDiscr, hostLittleEndian, 'vnic_bfd_session.local_discr');
+    putU32(v, o + 20, x.minTxUs, hostLittleEndian, 'vnic_bfd_session.min_tx_us');
+    putU32(v, o + 24, x.minRxUs, hostLittleEndian, 'vnic_bfd_session.min_rx_us');
+    putU8(v, o + 28, x.az, 'vnic_bfd_session.az');
+    putU8(v, o + 29, x.detectMult, 'vnic_bfd_session.detect_mult');
+    putU8(v, o + 30, x.multihop, 'vnic_bfd_session.multihop');
+    putU32(v, o + 32, x.state, hostLittleEndian, 'vnic_bfd_session.state');
+    putU32(v, o + 36, x.diag, hostLittleEndian, 'vnic_bfd_session.diag');
+    putU32(v, o + 40, x.left, hostLittleEndian, 'vnic_bfd_session.left');
+    putU32(v, o + 44, x.polling, hostLittleEndian, 'vnic_bfd_session.polling');
+    putU32(v, o + 48, x.sentMinTxUs, hostLittleEndian, 'vnic_bfd_session.sent_min_tx_us');
+    putU32(v, o + 52, x.sentMinRxUs, hostLittleEndian, 'vnic_bfd_session.sent_min_rx_us');
+    putU32(v, o + 56, x.agreedMinRxUs, hostLittleEndian, 'vnic_bfd_session.agreed_min_rx_us');
+    putU32(v, o + 60, x.remoteDiscr, hostLittleEndian, 'vnic_bfd_session.remote_discr');
+    putU32(v, o + 64, x.remoteState, hostLittleEndian, 'vnic_bfd_session.remote_state');
+    putU32(v, o + 68, x.remoteDiag, hostLittleEndian, 'vnic_bfd_session.remote_diag');
+    putU32(v, o + 72, x.remoteMinTxUs, hostLittleEndian, 'vnic_bfd_session.remote_min_tx_us');
+    putU32(v, o + 76, x.remoteMinRxUs, hostLittleEndian, 'vnic_bfd_session.remote_min_rx_us');
+    putU32(v, o + 80, x.remoteDetectMult, hostLittleEndian, 'vnic_bfd_session.remote_detect_mult');
+    putU64(v, o + 88, x.lastRxNs, hostLittleEndian, 'vnic_bfd_session.last_rx_ns');
+    putU64(v, o + 96, x.lastTxNs, hostLittleEndian, 'vnic_bfd_session.last_tx_ns');
+    putU64(v, o + 104, x.detectNs, hostLittleEndian, 'vnic_bfd_session.detect_ns');
+    putU64(v, o + 112, x.upSinceNs, hostLittleEndian, 'vnic_bfd_session.up_since_ns');
+    putU64(v, o + 120, x.downSinceNs, hostLittleEndian, 'vnic_bfd_session.down_since_ns');
+    putU64(v, o + 128, x.silentNs, hostLittleEndian, 'vnic_bfd_session.silent_ns');
+    putU64(v, o + 136, x.received, hostLittleEndian, 'vnic_bfd_session.received');
+    putU64(v, o + 144, x.sent, hostLittleEndian, 'vnic_bfd_session.sent');
+    putList<bigint>(v, o + 152, 11, 8, x.rejected, 'vnic_bfd_session.rejected', (v, o, e) => putU64(v, o, e, hostLittleEndian, 'vnic_bfd_session.rejected'));
+  },
+});
+
 /** struct vnic_clock, 16 bytes */
 export interface VnicClock {
   jiffies: bigint;
@@ -201,53 +499,65 @@ export const VnicClock = structCodec<VnicClock>({
   },
 });
 
-/** struct vnic_control, 344 bytes */
+/** struct vnic_control, 5280 bytes */
 export interface VnicControl {
   activeTable: number;
+  lostAzs: number;
   ruleGeneration: number;
   abiVersion: number;
   queues: number;
   ruleSlots: number;
   hashSeed: number;
+  bfdSessions: number;
   queueCpu: Uint16Array;
   tables: VnicTableInfo[];
+  standby: Uint16Array;
 }
 export const VnicControl = structCodec<VnicControl>({
   name: 'vnic_control',
-  size: 344,
+  size: 5280,
   offsets: {
     activeTable: 0,
-    ruleGeneration: 4,
-    abiVersion: 8,
-    queues: 12,
-    ruleSlots: 16,
-    hashSeed: 20,
-    queueCpu: 24,
-    tables: 152,
+    lostAzs: 4,
+    ruleGeneration: 8,
+    abiVersion: 12,
+    queues: 16,
+    ruleSlots: 20,
+    hashSeed: 24,
+    bfdSessions: 28,
+    queueCpu: 32,
+    tables: 160,
+    standby: 4256,
   },
   read: (v, o) => ({
     activeTable: v.getUint32(o, hostLittleEndian),
-    ruleGeneration: v.getUint32(o + 4, hostLittleEndian),
-    abiVersion: v.getUint32(o + 8, hostLittleEndian),
-    queues: v.getUint32(o + 12, hostLittleEndian),
-    ruleSlots: v.getUint32(o + 16, hostLittleEndian),
-    hashSeed: v.getUint32(o + 20, hostLittleEndian),
-    queueCpu: new Uint16Array(readBuffer(v, o + 24, 128)),
-    tables: readList(v, o + 152, 8, 24, (v, o) => VnicTableInfo.read(v, o)),
+    lostAzs: v.getUint32(o + 4, hostLittleEndian),
+    ruleGeneration: v.getUint32(o + 8, hostLittleEndian),
+    abiVersion: v.getUint32(o + 12, hostLittleEndian),
+    queues: v.getUint32(o + 16, hostLittleEndian),
+    ruleSlots: v.getUint32(o + 20, hostLittleEndian),
+    hashSeed: v.getUint32(o + 24, hostLittleEndian),
+    bfdSessions: v.getUint32(o + 28, hostLittleEndian),
+    queueCpu: new Uint16Array(readBuffer(v, o + 32, 128)),
+    tables: readList(v, o + 160, 128, 32, (v, o) => VnicTableInfo.read(v, o)),
+    standby: new Uint16Array(readBuffer(v, o + 4256, 1024)),
   }),
   put: (v, o, x) => {
     putU32(v, o, x.activeTable, hostLittleEndian, 'vnic_control.active_table');
-    putU32(v, o + 4, x.ruleGeneration, hostLittleEndian, 'vnic_control.rule_generation');
-    putU32(v, o + 8, x.abiVersion, hostLittleEndian, 'vnic_control.abi_version');
-    putU32(v, o + 12, x.queues, hostLittleEndian, 'vnic_control.queues');
-    putU32(v, o + 16, x.ruleSlots, hostLittleEndian, 'vnic_control.rule_slots');
-    putU32(v, o + 20, x.hashSeed, hostLittleEndian, 'vnic_control.hash_seed');
-    putList<number>(v, o + 24, 64, 2, x.queueCpu, 'vnic_control.queue_cpu', (v, o, e) => putU16(v, o, e, hostLittleEndian, 'vnic_control.queue_cpu'));
-    putList(v, o + 152, 8, 24, x.tables, 'vnic_control.tables', (v, o, e) => VnicTableInfo.put(v, o, e));
+    putU32(v, o + 4, x.lostAzs, hostLittleEndian, 'vnic_control.lost_azs');
+    putU32(v, o + 8, x.ruleGeneration, hostLittleEndian, 'vnic_control.rule_generation');
+    putU32(v, o + 12, x.abiVersion, hostLittleEndian, 'vnic_control.abi_version');
+    putU32(v, o + 16, x.queues, hostLittleEndian, 'vnic_control.queues');
+    putU32(v, o + 20, x.ruleSlots, hostLittleEndian, 'vnic_control.rule_slots');
+    putU32(v, o + 24, x.hashSeed, hostLittleEndian, 'vnic_control.hash_seed');
+    putU32(v, o + 28, x.bfdSessions, hostLittleEndian, 'vnic_control.bfd_sessions');
+    putList<number>(v, o + 32, 64, 2, x.queueCpu, 'vnic_control.queue_cpu', (v, o, e) => putU16(v, o, e, hostLittleEndian, 'vnic_control.queue_cpu'));
+    putList(v, o + 160, 128, 32, x.tables, 'vnic_control.tables', (v, o, e) => VnicTableInfo.put(v, o, e));
+    putList<number>(v, o + 4256, 512, 2, x.standby, 'vnic_control.standby', (v, o, e) => putU16(v, o, e, hostLittleEndian, 'vnic_control.standby'));
   },
 });
 
-/** struct vnic_cpu_stats, 288 bytes */
+/** struct vnic_cpu_stats, 448 bytes */
 export interface VnicCpuStats {
   parsed: bigint;
   redirected: bigint;
@@ -262,6 +572,11 @@ export interface VnicCpuStats {
   metadataFailed: bigint;
   txUnsteeredPackets: bigint;
   txUnsteeredBytes: bigint;
+  movesInOrder: bigint;
+  movesForced: bigint;
+  movesRisked: bigint;
+  heldPackets: bigint;
+  azPackets: bigint[];
   drops: bigint[];
   unparsed: bigint[];
   clockNs: bigint;
@@ -270,7 +585,7 @@ export interface VnicCpuStats {
 }
 export const VnicCpuStats = structCodec<VnicCpuStats>({
   name: 'vnic_cpu_stats',
-  size: 288,
+  size: 448,
   offsets: {
     parsed: 0,
     redirected: 8,
@@ -285,11 +600,16 @@ export const VnicCpuStats = structCodec<VnicCpuStats>({
     metadataFailed: 80,
     txUnsteeredPackets: 88,
     txUnsteeredBytes: 96,
-    drops: 104,
-    unparsed: 128,
-    clockNs: 272,
-    clockJiffy: 280,
-    clockReuses: 284,
+    movesInOrder: 104,
+    movesForced: 112,
+    movesRisked: 120,
+    heldPackets: 128,
+    azPackets: 136,
+    drops: 264,
+    unparsed: 288,
+    clockNs: 432,
+    clockJiffy: 440,
+    clockReuses: 444,
   },
   read: (v, o) => ({
     parsed: v.getBigUint64(o, hostLittleEndian),
@@ -305,11 +625,16 @@ export const VnicCpuStats = structCodec<VnicCpuStats>({
     metadataFailed: v.getBigUint64(o + 80, hostLittleEndian),
     txUnsteeredPackets: v.getBigUint64(o + 88, hostLittleEndian),
     txUnsteeredBytes: v.getBigUint64(o + 96, hostLittleEndian),
-    drops: readList(v, o + 104, 3, 8, (v, o) => v.getBigUint64(o, hostLittleEndian)),
-    unparsed: readList(v, o + 128, 18, 8, (v, o) => v.getBigUint64(o, hostLittleEndian)),
-    clockNs: v.getBigUint64(o + 272, hostLittleEndian),
-    clockJiffy: v.getUint32(o + 280, hostLittleEndian),
-    clockReuses: v.getUint32(o + 284, hostLittleEndian),
+    movesInOrder: v.getBigUint64(o + 104, hostLittleEndian),
+    movesForced: v.getBigUint64(o + 112, hostLittleEndian),
+    movesRisked: v.getBigUint64(o + 120, hostLittleEndian),
+    heldPackets: v.getBigUint64(o + 128, hostLittleEndian),
+    azPackets: readList(v, o + 136, 16, 8, (v, o) => v.getBigUint64(o, hostLittleEndian)),
+    drops: readList(v, o + 264, 3, 8, (v, o) => v.getBigUint64(o, hostLittleEndian)),
+    unparsed: readList(v, o + 288, 18, 8, (v, o) => v.getBigUint64(o, hostLittleEndian)),
+    clockNs: v.getBigUint64(o + 432, hostLittleEndian),
+    clockJiffy: v.getUint32(o + 440, hostLittleEndian),
+    clockReuses: v.getUint32(o + 444, hostLittleEndian),
   }),
   put: (v, o, x) => {
     putU64(v, o, x.parsed, hostLittleEndian, 'vnic_cpu_stats.parsed');
@@ -325,11 +650,16 @@ export const VnicCpuStats = structCodec<VnicCpuStats>({
     putU64(v, o + 80, x.metadataFailed, hostLittleEndian, 'vnic_cpu_stats.metadata_failed');
     putU64(v, o + 88, x.txUnsteeredPackets, hostLittleEndian, 'vnic_cpu_stats.tx_unsteered_packets');
     putU64(v, o + 96, x.txUnsteeredBytes, hostLittleEndian, 'vnic_cpu_stats.tx_unsteered_bytes');
-    putList<bigint>(v, o + 104, 3, 8, x.drops, 'vnic_cpu_stats.drops', (v, o, e) => putU64(v, o, e, hostLittleEndian, 'vnic_cpu_stats.drops'));
-    putList<bigint>(v, o + 128, 18, 8, x.unparsed, 'vnic_cpu_stats.unparsed', (v, o, e) => putU64(v, o, e, hostLittleEndian, 'vnic_cpu_stats.unparsed'));
-    putU64(v, o + 272, x.clockNs, hostLittleEndian, 'vnic_cpu_stats.clock_ns');
-    putU32(v, o + 280, x.clockJiffy, hostLittleEndian, 'vnic_cpu_stats.clock_jiffy');
-    putU32(v, o + 284, x.clockReuses, hostLittleEndian, 'vnic_cpu_stats.clock_reuses');
+    putU64(v, o + 104, x.movesInOrder, hostLittleEndian, 'vnic_cpu_stats.moves_in_order');
+    putU64(v, o + 112, x.movesForced, hostLittleEndian, 'vnic_cpu_stats.moves_forced');
+    putU64(v, o + 120, x.movesRisked, hostLittleEndian, 'vnic_cpu_stats.moves_risked');
+    putU64(v, o + 128, x.heldPackets, hostLittleEndian, 'vnic_cpu_stats.held_packets');
+    putList<bigint>(v, o + 136, 16, 8, x.azPackets, 'vnic_cpu_stats.az_packets', (v, o, e) => putU64(v, o, e, hostLittleEndian, 'vnic_cpu_stats.az_packets'));
+    putList<bigint>(v, o + 264, 3, 8, x.drops, 'vnic_cpu_stats.drops', (v, o, e) => putU64(v, o, e, hostLittleEndian, 'vnic_cpu_stats.drops'));
+    putList<bigint>(v, o + 288, 18, 8, x.unparsed, 'vnic_cpu_stats.unparsed', (v, o, e) => putU64(v, o, e, hostLittleEndian, 'vnic_cpu_stats.unparsed'));
+    putU64(v, o + 432, x.clockNs, hostLittleEndian, 'vnic_cpu_stats.clock_ns');
+    putU32(v, o + 440, x.clockJiffy, hostLittleEndian, 'vnic_cpu_stats.clock_jiffy');
+    putU32(v, o + 444, x.clockReuses, hostLittleEndian, 'vnic_cpu_stats.clock_reuses');
   },
 });
 
@@ -457,6 +787,9 @@ export interface VnicFlow {
   droppedBytes: bigint;
   lastSeenJiffies: bigint;
   createdJiffies: bigint;
+  marker: number;
+  drained: number;
+  drainedNs: bigint;
 }
 export const VnicFlow = structCodec<VnicFlow>({
   name: 'vnic_flow',
@@ -473,6 +806,9 @@ export const VnicFlow = structCodec<VnicFlow>({
     droppedBytes: 88,
     lastSeenJiffies: 96,
     createdJiffies: 104,
+    marker: 112,
+    drained: 116,
+    drainedNs: 120,
   },
   read: (v, o) => ({
     key: VnicFlowKey.read(v, o),
@@ -486,6 +822,9 @@ export const VnicFlow = structCodec<VnicFlow>({
     droppedBytes: v.getBigUint64(o + 88, hostLittleEndian),
     lastSeenJiffies: v.getBigUint64(o + 96, hostLittleEndian),
     createdJiffies: v.getBigUint64(o + 104, hostLittleEndian),
+    marker: v.getUint32(o + 112, hostLittleEndian),
+    drained: v.getUint32(o + 116, hostLittleEndian),
+    drainedNs: v.getBigUint64(o + 120, hostLittleEndian),
   }),
   put: (v, o, x) => {
     if (x.key !== undefined) VnicFlowKey.put(v, o, x.key);
@@ -499,6 +838,9 @@ export const VnicFlow = structCodec<VnicFlow>({
     putU64(v, o + 88, x.droppedBytes, hostLittleEndian, 'vnic_flow.dropped_bytes');
     putU64(v, o + 96, x.lastSeenJiffies, hostLittleEndian, 'vnic_flow.last_seen_jiffies');
     putU64(v, o + 104, x.createdJiffies, hostLittleEndian, 'vnic_flow.created_jiffies');
+    putU32(v, o + 112, x.marker, hostLittleEndian, 'vnic_flow.marker');
+    putU32(v, o + 116, x.drained, hostLittleEndian, 'vnic_flow.drained');
+    putU64(v, o + 120, x.drainedNs, hostLittleEndian, 'vnic_flow.drained_ns');
   },
 });
 
@@ -571,28 +913,34 @@ export const VnicLatency = structCodec<VnicLatency>({
   },
 });
 
-/** struct vnic_meta, 16 bytes */
+/** struct vnic_meta, 24 bytes */
 export interface VnicMeta {
   magic: number;
   queue: number;
   bucket: number;
   rxNs: bigint;
+  flow: number;
+  marker: number;
 }
 export const VnicMeta = structCodec<VnicMeta>({
   name: 'vnic_meta',
-  size: 16,
-  offsets: { magic: 0, queue: 4, bucket: 6, rxNs: 8 },
+  size: 24,
+  offsets: { magic: 0, queue: 4, bucket: 6, rxNs: 8, flow: 16, marker: 20 },
   read: (v, o) => ({
     magic: v.getUint32(o, hostLittleEndian),
     queue: v.getUint16(o + 4, hostLittleEndian),
     bucket: v.getUint16(o + 6, hostLittleEndian),
     rxNs: v.getBigUint64(o + 8, hostLittleEndian),
+    flow: v.getUint32(o + 16, hostLittleEndian),
+    marker: v.getUint32(o + 20, hostLittleEndian),
   }),
   put: (v, o, x) => {
     putU32(v, o, x.magic, hostLittleEndian, 'vnic_meta.magic');
     putU16(v, o + 4, x.queue, hostLittleEndian, 'vnic_meta.queue');
     putU16(v, o + 6, x.bucket, hostLittleEndian, 'vnic_meta.bucket');
     putU64(v, o + 8, x.rxNs, hostLittleEndian, 'vnic_meta.rx_ns');
+    putU32(v, o + 16, x.flow, hostLittleEndian, 'vnic_meta.flow');
+    putU32(v, o + 20, x.marker, hostLittleEndian, 'vnic_meta.marker');
   },
 });
 
@@ -826,25 +1174,31 @@ export const VnicShapeCount = structCodec<VnicShapeCount>({
   },
 });
 
-/** struct vnic_table_info, 24 bytes */
+/** struct vnic_table_info, 32 bytes */
 export interface VnicTableInfo {
   usableQueues: bigint;
   leftNs: bigint;
-  version: number;
+  settleUntilNs: bigint;
+  settleMs: number;
+  bank: number;
 }
 export const VnicTableInfo = structCodec<VnicTableInfo>({
   name: 'vnic_table_info',
-  size: 24,
-  offsets: { usableQueues: 0, leftNs: 8, version: 16 },
+  size: 32,
+  offsets: { usableQueues: 0, leftNs: 8, settleUntilNs: 16, settleMs: 24, bank: 28 },
   read: (v, o) => ({
     usableQueues: v.getBigUint64(o, hostLittleEndian),
     leftNs: v.getBigUint64(o + 8, hostLittleEndian),
-    version: v.getUint32(o + 16, hostLittleEndian),
+    settleUntilNs: v.getBigUint64(o + 16, hostLittleEndian),
+    settleMs: v.getUint32(o + 24, hostLittleEndian),
+    bank: v.getUint32(o + 28, hostLittleEndian),
   }),
   put: (v, o, x) => {
     putU64(v, o, x.usableQueues, hostLittleEndian, 'vnic_table_info.usable_queues');
     putU64(v, o + 8, x.leftNs, hostLittleEndian, 'vnic_table_info.left_ns');
-    putU32(v, o + 16, x.version, hostLittleEndian, 'vnic_table_info.version');
+    putU64(v, o + 16, x.settleUntilNs, hostLittleEndian, 'vnic_table_info.settle_until_ns');
+    putU32(v, o + 24, x.settleMs, hostLittleEndian, 'vnic_table_info.settle_ms');
+    putU32(v, o + 28, x.bank, hostLittleEndian, 'vnic_table_info.bank');
   },
 });
 
@@ -861,5 +1215,67 @@ export const VnicTableRow = structCodec<VnicTableRow>({
   }),
   put: (v, o, x) => {
     putList<number>(v, o, 4096, 2, x.queue, 'vnic_table_row.queue', (v, o, e) => putU16(v, o, e, hostLittleEndian, 'vnic_table_row.queue'));
+  },
+});
+
+/** struct vnic_watch, 2384 bytes */
+export interface VnicWatch {
+  tickNs: bigint;
+  heartbeatNs: bigint;
+  deadmanNs: bigint;
+  deadman: number;
+  stop: number;
+  ticks: bigint;
+  tickAtNs: bigint;
+  longestTickNs: bigint;
+  lateNs: bigint;
+  staleSinceNs: bigint;
+  passedTable: number;
+  azs: VnicAzWatch[];
+}
+export const VnicWatch = structCodec<VnicWatch>({
+  name: 'vnic_watch',
+  size: 2384,
+  offsets: {
+    tickNs: 0,
+    heartbeatNs: 8,
+    deadmanNs: 16,
+    deadman: 24,
+    stop: 28,
+    ticks: 32,
+    tickAtNs: 40,
+    longestTickNs: 48,
+    lateNs: 56,
+    staleSinceNs: 64,
+    passedTable: 72,
+    azs: 80,
+  },
+  read: (v, o) => ({
+    tickNs: v.getBigUint64(o, hostLittleEndian),
+    heartbeatNs: v.getBigUint64(o + 8, hostLittleEndian),
+    deadmanNs: v.getBigUint64(o + 16, hostLittleEndian),
+    deadman: v.getUint32(o + 24, hostLittleEndian),
+    stop: v.getUint32(o + 28, hostLittleEndian),
+    ticks: v.getBigUint64(o + 32, hostLittleEndian),
+    tickAtNs: v.getBigUint64(o + 40, hostLittleEndian),
+    longestTickNs: v.getBigUint64(o + 48, hostLittleEndian),
+    lateNs: v.getBigUint64(o + 56, hostLittleEndian),
+    staleSinceNs: v.getBigUint64(o + 64, hostLittleEndian),
+    passedTable: v.getUint32(o + 72, hostLittleEndian),
+    azs: readList(v, o + 80, 16, 144, (v, o) => VnicAzWatch.read(v, o)),
+  }),
+  put: (v, o, x) => {
+    putU64(v, o, x.tickNs, hostLittleEndian, 'vnic_watch.tick_ns');
+    putU64(v, o + 8, x.heartbeatNs, hostLittleEndian, 'vnic_watch.heartbeat_ns');
+    putU64(v, o + 16, x.deadmanNs, hostLittleEndian, 'vnic_watch.deadman_ns');
+    putU32(v, o + 24, x.deadman, hostLittleEndian, 'vnic_watch.deadman');
+    putU32(v, o + 28, x.stop, hostLittleEndian, 'vnic_watch.stop');
+    putU64(v, o + 32, x.ticks, hostLittleEndian, 'vnic_watch.ticks');
+    putU64(v, o + 40, x.tickAtNs, hostLittleEndian, 'vnic_watch.tick_at_ns');
+    putU64(v, o + 48, x.longestTickNs, hostLittleEndian, 'vnic_watch.longest_tick_ns');
+    putU64(v, o + 56, x.lateNs, hostLittleEndian, 'vnic_watch.late_ns');
+    putU64(v, o + 64, x.staleSinceNs, hostLittleEndian, 'vnic_watch.stale_since_ns');
+    putU32(v, o + 72, x.passedTable, hostLittleEndian, 'vnic_watch.passed_table');
+    putList(v, o + 80, 16, 144, x.azs, 'vnic_watch.azs', (v, o, e) => VnicAzWatch.put(v, o, e));
   },
 });

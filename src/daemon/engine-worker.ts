@@ -6,7 +6,9 @@ import type { ApiContext, ApiEvent } from '../api/operation.ts';
 import { operationsById } from '../api/operations/index.ts';
 import { asVnicError } from '../api/problem.ts';
 import { openController } from '../app/environment.ts';
+import { Guard } from '../app/guard.ts';
 import { Keeper } from '../app/keeper.ts';
+import { AutoRebalance } from '../app/rebalancing.ts';
 import { HealthMonitor } from '../health/monitor.ts';
 import { createProber } from '../health/probers/index.ts';
 import { deviceText } from '../loader/pins.ts';
@@ -15,6 +17,8 @@ import type { EngineOptions, FromEngine, ToEngine } from './engine.ts';
 import { transferOf } from './transfer.ts';
 
 const LOOK_INTERVAL_MS = 1000;
+const GUARD_INTERVAL_MS = 20;
+const REBALANCE_INTERVAL_MS = 5000;
 
 const port = parentPort!;
 const { stateFolder, config } = workerData as EngineOptions;
@@ -37,6 +41,8 @@ const controller = openController(
 );
 const context: ApiContext = { controller, publish };
 const keeper = new Keeper(controller, publish);
+const guard = new Guard(controller, publish);
+const rebalance = new AutoRebalance({ controller, publish });
 const monitor = new HealthMonitor({ controller, publish, prober: createProber(controller.native) });
 
 async function perform(message: ToEngine): Promise<void> {
@@ -63,6 +69,9 @@ async function perform(message: ToEngine): Promise<void> {
     }
     case 'stop':
       clearInterval(looking);
+      clearInterval(guarding);
+      clearInterval(rebalancing);
+      guard.end();
       monitor.stop();
       controller.close();
       port.close();
@@ -102,4 +111,8 @@ const looking = setInterval(() => {
   keeper.look();
   monitor.refresh();
 }, LOOK_INTERVAL_MS);
+const guarding = setInterval(() => {
+  if (guard.look()) monitor.refresh();
+}, GUARD_INTERVAL_MS);
+const rebalancing = setInterval(() => rebalance.run(), REBALANCE_INTERVAL_MS);
 send({ kind: 'ready' });

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Whether an AZ is dead or alive, from the results of its probes: plain data and functions of a given monotonic clock.
- * Results go in with afterResult, decide() says what follows, and what was done of it is told by the after… functions.
+ * Whether an AZ is dead or alive, from the results of its probes and, once it is failed, from signs of life that the
+ * kernel sees: plain data and functions of a given monotonic clock. Results go in with afterResult and afterSigns,
+ * decide() says what follows, and what was done of it is told by the after… functions.
  */
 import {
   type AzConfig,
@@ -12,9 +13,10 @@ import {
 } from '../steering/azs.ts';
 import { isSuppressing, noPenalty, type Penalty, penaltyAfterFailure } from './damping.ts';
 
-/** failed: by probes, which may recover it; held: by somebody else, who has to recover it. */
+/** failed: found dead, and recovered when found alive; held: by somebody, who has to recover it. */
 export type WatchedState = 'up' | 'failed' | 'held';
 
+/** Without probes, quorum is 0: nothing fails the AZ but the kernel. */
 export interface HealthPolicy extends Pick<AzProbe, 'fall' | 'rise' | 'quorum'> {
   readonly holdDownMs: number;
   readonly flap: FlapDamping;
@@ -32,8 +34,16 @@ export interface TargetHealth {
   readonly lastError: string | null;
 }
 
+/** Something that a failed AZ must show before it is used again, such as packets. */
+export interface Sign {
+  readonly name: string;
+  readonly alive: boolean;
+}
+
 export interface AzHealth {
   readonly targets: readonly TargetHealth[];
+  /** Of a failed AZ: looks in a row at which each sign was there. */
+  readonly signs: readonly { readonly name: string; readonly successes: number }[];
   readonly state: WatchedState;
   readonly stateSinceMs: number;
   readonly penalty: Penalty;
@@ -48,14 +58,17 @@ export interface TargetResult {
 
 export type Decision = 'fail' | 'recover';
 
+/** Looks in a row at which a sign of life must be there. */
+const DEFAULT_RISE = 5;
+
 /** What was refused is asked for again after this, for what it was refused for may have changed. */
 const REFUSED_AGAIN_MS = 1000;
 
-export function policyOf(az: AzConfig, { fall, rise, quorum }: AzProbe): HealthPolicy {
+export function policyOf(az: AzConfig): HealthPolicy {
   return {
-    fall,
-    rise,
-    quorum,
+    fall: az.probe?.fall ?? 1,
+    rise: az.probe?.rise ?? DEFAULT_RISE,
+    quorum: az.probe?.quorum ?? 0,
     holdDownMs: az.holdDownMs ?? defaultHoldDownMs,
     flap: az.flap ?? defaultFlapDamping,
     autoRecover: az.autoRecover ?? true,
@@ -73,6 +86,7 @@ function newTarget(name: string, up: boolean): TargetHealth {
 export function newAzHealth(targets: readonly string[], state: WatchedState, nowMs: number, stateForMs = 0): AzHealth {
   return {
     targets: targets.map((name) => newTarget(name, state !== 'failed')),
+    signs: [],
     state,
     stateSinceMs: nowMs - Math.max(0, stateForMs),
     penalty: noPenalty(nowMs),
@@ -110,6 +124,13 @@ export function afterResult(
   return { ...health, targets, refusedAtMs: isDue ? health.refusedAtMs : null };
 }
 
+/** One look at the signs that are asked for; those of an AZ that is up say nothing. */
+export function afterSigns(health: AzHealth, signs: readonly Sign[]): AzHealth {
+  const known = new Map(health.signs.map(({ name, successes }) => [name, successes]));
+  const counted = signs.map(({ name, alive }) => ({ name, successes: alive ? (known.get(name) ?? 0) + 1 : 0 }));
+  return { ...health, signs: health.state === 'up' ? [] : counted };
+}
+
 function answering(targets: readonly TargetHealth[]): number {
   return targets.filter(({ up }) => up).length;
 }
@@ -121,6 +142,7 @@ export function decide(health: AzHealth, policy: HealthPolicy, nowMs: number): D
   const isAlive = answering(health.targets) >= policy.quorum;
   if (state === 'up') return isAlive ? null : 'fail';
   if (state === 'held' || !isAlive || !policy.autoRecover) return null;
+  if (health.signs.some(({ successes }) => successes < policy.rise)) return null;
   if (nowMs - health.stateSinceMs < policy.holdDownMs) return null;
   return isSuppressing(health.penalty, policy.flap, nowMs) ? null : 'recover';
 }
@@ -138,8 +160,15 @@ export function afterRefusal(health: AzHealth, nowMs: number): AzHealth {
   return { ...health, refusedAtMs: nowMs };
 }
 
-/** Somebody else failed or recovered the AZ: probes begin anew from there. */
-export function afterOutsideChange(health: AzHealth, state: WatchedState, nowMs: number, stateForMs = 0): AzHealth {
+/** Somebody else failed or recovered the AZ: probes begin anew from there. What the kernel found dead counts as a failure. */
+export function afterOutsideChange(
+  health: AzHealth,
+  state: WatchedState,
+  policy: HealthPolicy,
+  nowMs: number,
+  stateForMs = 0,
+): AzHealth {
   const names = health.targets.map(({ name }) => name);
-  return { ...newAzHealth(names, state, nowMs, stateForMs), penalty: health.penalty };
+  const penalty = state === 'failed' ? penaltyAfterFailure(health.penalty, policy.flap, nowMs) : health.penalty;
+  return { ...newAzHealth(names, state, nowMs, stateForMs), penalty };
 }

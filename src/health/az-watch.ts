@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Probes the targets of one AZ in turn and acts on what is decided of it. */
+/** Probes the targets of one AZ in turn, looks for its signs of life, and acts on what is decided of it. */
 import { formatTarget } from '../config/probes.ts';
 import type { AzProbe, ProbeTarget } from '../steering/azs.ts';
 import {
@@ -9,10 +9,12 @@ import {
   afterRecovery,
   afterRefusal,
   afterResult,
+  afterSigns,
   type Decision,
   decide,
   type HealthPolicy,
   newAzHealth,
+  type Sign,
   type WatchedState,
 } from './az-health.ts';
 import { type Evidence, evidenceOf } from './evidence.ts';
@@ -24,6 +26,8 @@ export type Outcome = 'done' | 'refused' | 'outdated';
 export interface WatchPorts {
   /** Never rejects. */
   probe(target: ProbeTarget, signal: AbortSignal): Promise<ProbeResult>;
+  /** What a failed AZ must show before it is used again; called every SIGNS_INTERVAL_MS. Never throws. */
+  signs(): readonly Sign[];
   /** Monotonic, ms. */
   now(): number;
   /** Never throws. @param isAgain the same was refused before, and has been due since */
@@ -32,15 +36,20 @@ export interface WatchPorts {
   onImpossible(target: string, error: string): void;
 }
 
+const SIGNS_INTERVAL_MS = 100;
+
 export interface WatchOptions {
-  probe: AzProbe;
+  /** Null: the AZ is found dead by the kernel alone. */
+  probe: AzProbe | null;
   policy: HealthPolicy;
   state: WatchedState;
   stateForMs: number;
 }
 
 export class AzWatch {
-  readonly #probe: AzProbe;
+  readonly #probe: AzProbe | null;
+  readonly #targets: readonly ProbeTarget[];
+  readonly #looking: NodeJS.Timeout;
   readonly #policy: HealthPolicy;
   readonly #ports: WatchPorts;
   readonly #stopped = new AbortController();
@@ -53,11 +62,13 @@ export class AzWatch {
     this.#probe = probe;
     this.#policy = policy;
     this.#ports = ports;
-    this.#health = newAzHealth(probe.targets.map(formatTarget), state, ports.now(), stateForMs);
+    this.#targets = probe?.targets ?? [];
+    this.#health = newAzHealth(this.#targets.map(formatTarget), state, ports.now(), stateForMs);
     // Not all at once.
-    for (const index of probe.targets.keys()) {
-      this.#schedule(index, (probe.intervalMs * index) / probe.targets.length);
+    for (const index of this.#targets.keys()) {
+      this.#schedule(index, (probe!.intervalMs * index) / this.#targets.length);
     }
+    this.#looking = setInterval(() => this.#look(), SIGNS_INTERVAL_MS);
   }
 
   get health(): AzHealth {
@@ -67,13 +78,20 @@ export class AzWatch {
   /** Takes over what somebody else made of the AZ; does nothing where it is what is known here. */
   noteState(state: WatchedState, stateForMs: number): void {
     if (state === this.#health.state) return;
-    this.#health = afterOutsideChange(this.#health, state, this.#ports.now(), stateForMs);
+    this.#health = afterOutsideChange(this.#health, state, this.#policy, this.#ports.now(), stateForMs);
   }
 
   stop(): void {
     this.#stopped.abort();
+    clearInterval(this.#looking);
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
+  }
+
+  #look(): void {
+    if (this.#health.state === 'up') return;
+    this.#health = afterSigns(this.#health, this.#ports.signs());
+    this.#act();
   }
 
   #schedule(index: number, waitMs: number): void {
@@ -86,12 +104,12 @@ export class AzWatch {
 
   async #run(index: number): Promise<void> {
     const startMs = this.#ports.now();
-    const result = await this.#ports.probe(this.#probe.targets[index]!, this.#stopped.signal);
+    const result = await this.#ports.probe(this.#targets[index]!, this.#stopped.signal);
     if (this.#stopped.signal.aborted) return;
     this.#take(index, result);
     // What it did may have stopped this.
     if (this.#stopped.signal.aborted) return;
-    this.#schedule(index, Math.max(0, startMs + this.#probe.intervalMs - this.#ports.now()));
+    this.#schedule(index, Math.max(0, startMs + this.#probe!.intervalMs - this.#ports.now()));
   }
 
   #take(index: number, result: ProbeResult): void {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Watches the AZs of all attached devices that have a probe: fails those that are found dead, and recovers those that it
- * failed when they are found alive. What somebody failed by hand is theirs.
+ * Watches the AZs of all attached devices that have a detector: fails those that probes find dead, and recovers those that
+ * were found dead, by probes or by the kernel, when they are found alive. What somebody failed by hand is theirs.
  */
 import type { AttachedDevice } from '../app/attached-device.ts';
 import type { Controller } from '../app/controller.ts';
@@ -9,11 +9,12 @@ import type { AzChange, AzStatus } from '../app/device-status.ts';
 import type { Publish } from '../app/keeper.ts';
 import { VnicError } from '../errors.ts';
 import { type DeviceId, deviceText } from '../loader/pins.ts';
-import type { AzProbe } from '../steering/azs.ts';
-import { type Decision, policyOf, type WatchedState } from './az-health.ts';
+import type { FailoverCause } from '../telemetry/metrics/switches.ts';
+import { type Decision, policyOf, type Sign, type WatchedState } from './az-health.ts';
 import { AzWatch, type Outcome } from './az-watch.ts';
 import { type Evidence, evidenceText } from './evidence.ts';
 import type { Prober } from './probers/index.ts';
+import { SignsOfLife } from './signs-of-life.ts';
 
 interface Watched {
   watch: AzWatch;
@@ -89,9 +90,9 @@ export class HealthMonitor {
     const text = deviceText(device);
     const watched = this.#watched.get(text) ?? new Map<string, Watched>();
     this.#watched.set(text, watched);
-    const probed = new Map(azs.flatMap((az) => (az.config.probe === undefined ? [] : [[az.name, az] as const])));
-    for (const name of watched.keys()) if (!probed.has(name)) this.#unwatch(text, name);
-    for (const [name, az] of probed) {
+    const detected = new Map(azs.filter(hasDetector).map((az) => [az.name, az]));
+    for (const name of watched.keys()) if (!detected.has(name)) this.#unwatch(text, name);
+    for (const [name, az] of detected) {
       const { probe, holdDownMs, flap, autoRecover } = az.config;
       const settings = JSON.stringify({ probe, holdDownMs, flap, autoRecover });
       const known = watched.get(name);
@@ -100,33 +101,46 @@ export class HealthMonitor {
         continue;
       }
       this.#unwatch(text, name);
-      watched.set(name, { watch: this.#newWatch(device, az, probe!), settings });
+      watched.set(name, { watch: this.#newWatch(device, az), settings });
     }
   }
 
-  #newWatch(device: DeviceId, az: AzStatus, probe: AzProbe): AzWatch {
+  #newWatch(device: DeviceId, az: AzStatus): AzWatch {
+    const { probe } = az.config;
+    const life = new SignsOfLife(az.name);
     const options = {
-      probe,
-      policy: policyOf(az.config, probe),
+      probe: probe ?? null,
+      policy: policyOf(az.config),
       state: watchedState(az),
       stateForMs: stateForMs(az),
     };
     return new AzWatch(options, {
-      probe: (target, signal) => this.#prober({ netns: device.netns, probe, target, signal }),
+      probe: (target, signal) => this.#prober({ netns: device.netns, probe: probe!, target, signal }),
+      signs: () => this.#signs(device, life),
       now: this.#now,
       perform: (decision, evidence, isAgain) => this.#perform(device, az.name, { decision, evidence, isAgain }),
       onImpossible: (target, error) => this.#tell('az.probe_impossible', device, { az: az.name, target, error }),
     });
   }
 
+  #signs(device: DeviceId, life: SignsOfLife): Sign[] {
+    try {
+      return this.#controller.readDevice(device, (attached) => life.look(attached));
+    } catch {
+      // It vanished, or cannot be read now.
+      return [{ name: 'device', alive: false }];
+    }
+  }
+
   #perform(device: DeviceId, az: string, { decision, evidence, isAgain }: Due): Outcome {
     try {
-      const change = this.#controller.withDevice(device, (attached) => changeAz(attached, az, decision, evidence));
-      if (change === null) return 'outdated';
+      const done = this.#controller.withDevice(device, (attached) => changeAz(attached, az, decision, evidence));
+      if (done === null) return 'outdated';
+      const { change, cause } = done;
       const { moved, collateral } = change.plan.summary;
       this.#tell(decision === 'fail' ? 'az.failed' : 'az.recovered', device, {
         az,
-        cause: 'probe',
+        cause,
         moved,
         collateral,
         commitNs: change.commitNs,
@@ -162,22 +176,31 @@ export class HealthMonitor {
   }
 }
 
-/** Null: it is not in the state any more that was decided on. */
-function changeAz(attached: AttachedDevice, name: string, decision: Decision, evidence: Evidence): AzChange | null {
+function hasDetector({ config: { probe, silenceMs, bfd } }: AzStatus): boolean {
+  return probe !== undefined || silenceMs !== undefined || bfd !== undefined;
+}
+
+/** Null: it is not in the state any more that was decided on. `cause`: of the failure. */
+function changeAz(
+  attached: AttachedDevice,
+  name: string,
+  decision: Decision,
+  evidence: Evidence,
+): { change: AzChange; cause: FailoverCause } | null {
   const az = attached.azs().find((candidate) => candidate.name === name);
   if (az === undefined || watchedState(az) !== (decision === 'fail' ? 'up' : 'failed')) return null;
-  if (decision === 'recover') return attached.recoverAz(name);
-  return attached.failAz(name, { cause: 'probe', evidence: evidenceText(evidence) });
+  if (decision === 'recover') return { change: attached.recoverAz(name), cause: az.cause ?? 'probe' };
+  return { change: attached.failAz(name, { cause: 'probe', evidence: evidenceText(evidence) }), cause: 'probe' };
 }
 
 function asData(evidence: Evidence): Record<string, unknown> {
-  const { penalty, targets } = evidence;
-  return { evidence: evidenceText(evidence), penalty, targets };
+  const { penalty, targets, signs } = evidence;
+  return { evidence: evidenceText(evidence), penalty, targets, signs };
 }
 
 function watchedState({ state, cause }: AzStatus): WatchedState {
   if (state === 'up') return 'up';
-  return cause === 'probe' ? 'failed' : 'held';
+  return cause === 'manual' ? 'held' : 'failed';
 }
 
 /** By the clock on the wall, which may have been set meanwhile. */

@@ -162,10 +162,10 @@ describe('the health of an AZ', () => {
   });
 
   it('is nobody’s business but the operator’s after a failure by hand', () => {
-    const held = afterOutsideChange(newAzHealth(['t'], 'up', 0), 'held', 0);
+    const held = afterOutsideChange(newAzHealth(['t'], 'up', 0), 'held', basic, 0);
     assert.deepEqual(play('oooooooooxxxxxx', basic, { health: held }).changes, []);
     // Recovered by hand while dead: failures count anew.
-    const again = afterOutsideChange(play('xxxxx', basic, { health: held }).health, 'up', 0);
+    const again = afterOutsideChange(play('xxxxx', basic, { health: held }).health, 'up', basic, 0);
     assert.deepEqual(play('xxx', basic, { health: again }).changes, [{ atMs: 300, decision: 'fail' }]);
   });
 
@@ -208,6 +208,7 @@ describe('a watched AZ', () => {
         resolve();
         return new Promise((end) => signal.addEventListener('abort', () => end({ kind: 'failure', error: 'stopped' })));
       },
+      signs: () => [],
       // A clock that goes on by itself.
       now: () => performance.now(),
       perform: (decision, _evidence, isAgain) => {
@@ -285,7 +286,7 @@ describe('the probe of an AZ', () => {
     });
     assert.equal(parseAz(az({ type: 'icmp', target: 'FD00::1', interval_ms: 60_000 })).probe?.timeoutMs, 1000);
     const parsed = parseAz(az({ type: 'icmp', target: '10.0.0.1' }));
-    assert.deepEqual(policyOf(parsed, parsed.probe!), {
+    assert.deepEqual(policyOf(parsed), {
       fall: 3,
       rise: 5,
       quorum: 1,

@@ -160,6 +160,31 @@ build_ffi_napi() {
 	fi
 }
 
+# FRR's bfdd is a BFD peer for tests. Its package starts routing daemons where it is installed, so it is only unpacked,
+# with those of its libraries that this machine lacks.
+unpack_bfdd() {
+	[ -x /usr/lib/frr/bfdd ] || [ -x build/frr/usr/lib/frr/bfdd ] && return 0
+	if ! have apt-get || ! have dpkg-deb || ! candidate frr; then
+		say 'no package frr: tests against its bfdd are skipped'
+		return 0
+	fi
+	say 'unpacking bfdd of package frr into build/frr'
+	local work names
+	work=$(mktemp -d)
+	names=$(apt-get install -s -q --no-install-recommends frr 2>/dev/null | sed -n 's/^Inst \([^ ]*\).*/\1/p')
+	# shellcheck disable=SC2086 # one word for each package
+	if (cd "$work" && apt-get download -q -o APT::Sandbox::User=root $names </dev/null >/dev/null); then
+		local package
+		for package in "$work"/*.deb; do dpkg-deb -x "$package" "$work/root"; done
+		mkdir -p build
+		rm -rf build/frr
+		cp -r "$work/root" build/frr
+	fi
+	rm -rf "$work"
+	[ -x build/frr/usr/lib/frr/bfdd ] || say 'could not unpack frr: tests against its bfdd are skipped'
+}
+
 install_packages
+unpack_bfdd
 install_node_modules
 build_ffi_napi

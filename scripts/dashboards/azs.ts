@@ -83,5 +83,28 @@ export const azs = () =>
           }),
         ],
       },
+      {
+        title: 'Order',
+        panels: [
+          lines({
+            title: 'Flows moved',
+            description:
+              'in order: the former queue held nothing of the flow any more; forced: it was lost; at risk: it is usable, and could still hold packets of the flow.',
+            queries: [
+              { expr: rate(of('virtio_nic_flow_moves_in_order_total')), legend: '{{device}} in order' },
+              { expr: rate(of('virtio_nic_flow_moves_forced_total')), legend: '{{device}} forced' },
+              { expr: rate(of('virtio_nic_reorder_risk_moves_total')), legend: '{{device}} at risk' },
+            ],
+            width: 12,
+          }),
+          lines({
+            title: 'Packets held to their former queue',
+            description: 'Packets that went to the queue that their flow is about to leave, to keep their order.',
+            queries: [{ expr: rate(of('virtio_nic_held_packets_total')), legend: '{{device}} held' }],
+            unit: 'pps',
+            width: 12,
+          }),
+        ],
+      },
     ],
   });

@@ -15,6 +15,7 @@ const groups: Readonly<Record<OperationGroup, () => Promise<readonly unknown[]>>
   rules: async () => (await import('./operations/rules.ts')).ruleSetOperations,
   rule: async () => (await import('./operations/rule.ts')).ruleOperations,
   azs: async () => (await import('./operations/azs.ts')).azOperations,
+  steering: async () => (await import('./operations/steering.ts')).steeringOperations,
   dataplane: async () => (await import('./operations/dataplane.ts')).dataplaneOperations,
 };
 

@@ -9,7 +9,7 @@ import type { OperationId } from './operations/index.ts';
 
 const device = '/api/v1/devices/{device}';
 
-export type OperationGroup = 'devices' | 'rules' | 'rule' | 'azs' | 'dataplane';
+export type OperationGroup = 'devices' | 'rules' | 'rule' | 'azs' | 'steering' | 'dataplane';
 
 export const routes: Readonly<Record<OperationId, readonly [method: Method, path: string, group: OperationGroup]>> = {
   listDevices: ['get', '/api/v1/devices', 'devices'],
@@ -32,7 +32,8 @@ export const routes: Readonly<Record<OperationId, readonly [method: Method, path
   deleteAz: ['delete', `${device}/azs/{az}`, 'azs'],
   failAz: ['post', `${device}/azs/{az}/fail`, 'azs'],
   recoverAz: ['post', `${device}/azs/{az}/recover`, 'azs'],
-  planFailure: ['post', `${device}/plan`, 'azs'],
+  planFailure: ['post', `${device}/plan`, 'steering'],
+  rebalanceDevice: ['post', `${device}/rebalance`, 'steering'],
   listQueues: ['get', `${device}/queues`, 'dataplane'],
   listFlows: ['get', `${device}/flows`, 'dataplane'],
   getTable: ['get', `${device}/table`, 'dataplane'],

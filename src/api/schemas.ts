@@ -4,30 +4,15 @@
  * under their names. Units are in the names of the fields.
  */
 import { z } from 'zod';
-import { azSchema, deviceFields } from '../config/schema.ts';
+import { deviceFields, failoverSchema } from '../config/schema.ts';
 import { errorTable } from '../errors.ts';
 import { MAX_RULE_ID } from '../steering/rules/model.ts';
 import { ruleSchema } from '../steering/rules/schema.ts';
+import { az, azStatus } from './az-schemas.ts';
+import { count, counter, listOf, nullableInt } from './schema-parts.ts';
 
-/** A counter of the kernel: 64 bits. Clients whose numbers are doubles lose exactness above 2^53. */
-export const counter = z
-  .custom<number | bigint>()
-  .meta({ id: 'Counter', description: '64 bits, counts up', override: { type: 'integer', minimum: 0 } });
-
-const count = z.int().min(0);
-const nullableInt = z.int().nullable();
-
-/** A list that code here does not change. Published as any list: `readOnly` is about what clients may send. */
-function listOf<Item extends z.ZodType>(item: Item) {
-  return z
-    .array(item)
-    .readonly()
-    .meta({
-      override: ({ jsonSchema }) => {
-        delete jsonSchema['readOnly'];
-      },
-    });
-}
+export * from './az-schemas.ts';
+export { counter } from './schema-parts.ts';
 
 export const ruleId = z.int().min(1).max(MAX_RULE_ID).meta({ description: 'chosen by the client' });
 
@@ -63,53 +48,6 @@ export const ruleChanges = z
     performed: z.boolean().meta({ description: 'false for a dry run' }),
   })
   .meta({ id: 'RuleChanges', description: 'What a write changed, or would change.' });
-
-export const az = azSchema.meta({ id: 'AzSpec' });
-
-/** Where the path names it. */
-export const azBody = azSchema.partial({ name: true }).meta({ id: 'AzBody', description: 'The path has the name.' });
-
-export const azStatus = azSchema
-  .extend({
-    queues: z.array(count),
-    weight: z.number(),
-    prefixes: z.array(z.string()),
-    state: z.enum(['up', 'failed']),
-    cause: z.string().nullable(),
-    since: z.string().nullable().meta({ description: 'ISO 8601', format: 'date-time' }),
-    evidence: z.string().nullable().meta({ description: 'what the AZ was found dead by' }),
-  })
-  .meta({ id: 'AzStatus' });
-
-const moveCounts = {
-  moved: count.meta({ description: 'buckets, over all rows of the steering table' }),
-  forced: count,
-  planned: count,
-  collateral: count.meta({ description: 'moved without need: always 0' }),
-  maxOverMean: z.number().meta({ description: 'the fullest queue against its share' }),
-};
-
-export const azChange = z
-  .object({
-    device: z.string(),
-    az: z.string(),
-    performed: z.boolean(),
-    ...moveCounts,
-    commitNs: z.number().nullable().meta({ description: 'how long the switch took; null if nothing was switched' }),
-  })
-  .meta({ id: 'AzChange' });
-
-export const failurePlan = z
-  .object({
-    device: z.string(),
-    az: z.string(),
-    ...moveCounts,
-    queues: z.array(
-      z.object({ queue: count, before: count, after: count, az: z.string().nullable() }).meta({ id: 'QueuePlan' }),
-    ),
-    moves: z.array(z.object({ from: nullableInt, to: nullableInt, buckets: count }).meta({ id: 'MoveCount' })),
-  })
-  .meta({ id: 'FailurePlan', description: 'What the failure of an AZ would do.' });
 
 export const queueStatus = z
   .object({
@@ -244,6 +182,10 @@ export const dataplaneCounters = z
     limiterContended: counter,
     metadataFailed: counter,
     txUnsteeredPackets: counter,
+    movesInOrder: counter,
+    movesForced: counter,
+    movesRisked: counter,
+    heldPackets: counter,
   })
   .meta({ id: 'DataplaneCounters' });
 
@@ -271,6 +213,7 @@ export const deviceStatus = z
     ruleGeneration: count,
     rules: count,
     azs: z.array(azStatus),
+    failover: failoverSchema.meta({ id: 'Failover', description: 'How the device is failed over and rebalanced.' }),
     counters: dataplaneCounters,
     latency,
     drift: z.array(drift),

@@ -2,9 +2,9 @@
 /** Domain objects as the API shows them. */
 import type { AttachedDevice } from '../app/attached-device.ts';
 import type { AzStatus, RuleCounters } from '../app/device-status.ts';
+import type { Preview } from '../app/load-steering.ts';
 import { formatAz } from '../config/azs.ts';
-import type { PlanSummary } from '../steering/plan-summary.ts';
-import type { PlanResult } from '../steering/planner.ts';
+import type { PlanMove, PlanSummary } from '../steering/plan-summary.ts';
 import { formatRule } from '../steering/rules/format.ts';
 import type { Rule } from '../steering/rules/model.ts';
 import type { RuleInput } from '../steering/rules/schema.ts';
@@ -18,27 +18,43 @@ export function ruleView(device: AttachedDevice, rule: Rule): RuleView {
   return { ...formatRule(rule), counters: device.countersOf(rule.id) };
 }
 
-export function azView({ config, state, cause, since, evidence }: AzStatus) {
+export function azView({ config, state, cause, since, evidence, watch }: AzStatus) {
   const { queues: _, weight: __, prefixes = [], ...rest } = formatAz(config);
-  return { ...rest, queues: [...config.queues], weight: config.weight, prefixes, state, cause, since, evidence };
+  const { weight } = config;
+  return { ...rest, queues: [...config.queues], weight, prefixes, state, cause, since, evidence, health: watch };
 }
 
 export function moveCounts({ moved, forced, planned, collateral, maxOverMean }: PlanSummary) {
   return { moved, forced, planned, collateral, maxOverMean };
 }
 
-/** Buckets of each queue before and after, in all rows that the queue appears in. */
-export function queuePlans({ summary }: PlanResult): { queue: number; before: number; after: number }[] {
-  const plans = new Map<number, { queue: number; before: number; after: number }>();
-  for (const { queue, before, after } of summary.rows.flatMap((row) => row.queues)) {
-    const known = plans.get(queue) ?? { queue, before: 0, after: 0 };
-    plans.set(queue, { queue, before: known.before + before, after: known.after + after });
-  }
-  return [...plans.values()];
+/** What failing or recovering an AZ would do. */
+export function planView(device: Pick<AttachedDevice, 'azName'>, preview: Preview, recover: boolean) {
+  const { plan, buckets, flows, queues, breaches, expectedDurationMs, loadWindowMs } = preview;
+  return {
+    action: recover ? ('recover' as const) : ('fail' as const),
+    ...moveCounts(plan.summary),
+    onFailed: buckets.onFailed,
+    flows,
+    queues: queues.map(({ queue, az, bucketsBefore, bucketsAfter, loadBeforePps, loadAfterPps }) => ({
+      queue,
+      az: az === null ? null : device.azName(az),
+      before: bucketsBefore,
+      after: bucketsAfter,
+      loadBeforePps,
+      loadAfterPps,
+    })),
+    loadWindowMs,
+    breaches,
+    expectedDurationMs,
+    moves: movesByQueue(plan.moves),
+  };
 }
 
 /** Moves summed up by where from and where to. */
-export function movesByQueue({ moves }: PlanResult): { from: number | null; to: number | null; buckets: number }[] {
+export function movesByQueue(
+  moves: readonly PlanMove[],
+): { from: number | null; to: number | null; buckets: number }[] {
   const counts = new Map<string, { from: number | null; to: number | null; buckets: number }>();
   const orNull = (queue: number): number | null => (queue === noQueue ? null : queue);
   for (const { from, to } of moves) {

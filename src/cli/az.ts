@@ -103,6 +103,7 @@ async function knownAz(client: ApiClient, params: AzCall['params']): Promise<Par
       cause: __,
       since: ___,
       evidence: ____,
+      health: _____,
       ...config
     } = (await client.call('getAz', { params })).data;
     return config;

@@ -60,6 +60,11 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./plan.ts')).planCommand,
   },
   {
+    name: 'rebalance',
+    summary: 'move buckets between queues by their measured load',
+    load: async () => (await import('./rebalance.ts')).rebalanceCommand,
+  },
+  {
     name: 'explain',
     summary: 'what the dataplane would do with a packet, and why',
     load: async () => (await import('./explain.ts')).explainCommand,

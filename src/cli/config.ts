@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** vnicctl config. */
 import type { Command } from 'commander';
+import { azWarnings } from '../config/az-warnings.ts';
 import { readConfigFile } from '../config/file.ts';
 import { VnicError } from '../errors.ts';
 import type { Problem } from '../steering/rules/problems.ts';
@@ -16,13 +17,19 @@ export function configCommand(command: Command): void {
       const context = contextOf(inner);
       try {
         const { devices } = await readConfigFile(file);
-        const summaries = devices.map(({ name, numQueues, azs, rules }) => ({
-          device: name,
-          queues: numQueues ?? null,
-          azs: azs.length,
-          rules: rules.length,
-          warnings: validateRules(rules, numQueues === undefined ? {} : { queues: numQueues }),
-        }));
+        const summaries = devices.map((config) => {
+          const { name, numQueues, azs, rules } = config;
+          return {
+            device: name,
+            queues: numQueues ?? null,
+            azs: azs.length,
+            rules: rules.length,
+            warnings: [
+              ...validateRules(rules, numQueues === undefined ? {} : { queues: numQueues }),
+              ...azWarnings(config),
+            ],
+          };
+        });
         for (const { device, warnings } of summaries) {
           for (const { message } of warnings) context.warn(`${device}: ${message}`);
         }

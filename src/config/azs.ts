@@ -5,6 +5,7 @@ import { VnicLimits } from '../maps/generated/abi.ts';
 import type { AzConfig } from '../steering/azs.ts';
 import { coversAllIpv4, formatPrefix, overlaps, type Prefix, parsePrefix } from '../steering/rules/prefix.ts';
 import { type Path, ProblemList } from '../steering/rules/problems.ts';
+import { formatBfd, readBfd, readBfdConflicts } from './bfd.ts';
 import { formatFlap, formatProbe, readFlap, readProbe } from './probes.ts';
 import { formatQueueList, parseQueueList } from './queue-list.ts';
 import { type AzInput, azSchema } from './schema.ts';
@@ -52,7 +53,15 @@ function readAz(input: unknown, path: Path, problems: ProblemList): AzConfig | u
     problems.attempt([...path, 'prefixes', index], () => parseAzPrefix(text)),
   );
   const probe = asked === undefined ? undefined : readProbe(asked, [...path, 'probe'], problems);
+  const bfd = user.bfd === undefined ? undefined : readBfd(user.bfd, [...path, 'bfd'], problems);
   const flap = user.flap === undefined ? undefined : readFlap(user.flap, [...path, 'flap'], problems);
+  if (user.silence_floor_pps !== undefined && user.silence_ms === undefined) {
+    problems.add(
+      [...path, 'silence_floor_pps'],
+      'silence_floor_pps says nothing without silence_ms',
+      'Give silence_ms, or leave it out.',
+    );
+  }
   if (problems.problems.length > before) return undefined;
   return {
     name: user.name!,
@@ -61,6 +70,8 @@ function readAz(input: unknown, path: Path, problems: ProblemList): AzConfig | u
     prefixes: prefixes.map((prefix) => prefix!),
     ...(probe === undefined ? {} : { probe }),
     ...(user.silence_ms === undefined ? {} : { silenceMs: user.silence_ms }),
+    ...(user.silence_floor_pps === undefined ? {} : { silenceFloorPps: user.silence_floor_pps }),
+    ...(bfd === undefined ? {} : { bfd }),
     ...(user.hold_down_ms === undefined ? {} : { holdDownMs: user.hold_down_ms }),
     ...(flap === undefined ? {} : { flap }),
     ...(user.auto_recover === undefined ? {} : { autoRecover: user.auto_recover }),
@@ -103,6 +114,7 @@ function readAzConflicts(
     }
     for (const { az: other } of placed.slice(0, index)) readPairConflicts(az, other, azPath, problems);
   }
+  readBfdConflicts(placed, path, problems);
 }
 
 function readPairConflicts(az: AzConfig, other: AzConfig, path: Path, problems: ProblemList): void {
@@ -137,6 +149,8 @@ export function formatAz(az: AzConfig): AzInput {
     prefixes: az.prefixes.map(formatPrefix),
     ...(az.probe === undefined ? {} : { probe: formatProbe(az.probe) }),
     ...(az.silenceMs === undefined ? {} : { silence_ms: az.silenceMs }),
+    ...(az.silenceFloorPps === undefined ? {} : { silence_floor_pps: az.silenceFloorPps }),
+    ...(az.bfd === undefined ? {} : { bfd: formatBfd(az.bfd) }),
     ...(az.holdDownMs === undefined ? {} : { hold_down_ms: az.holdDownMs }),
     ...(az.flap === undefined ? {} : { flap: formatFlap(az.flap) }),
     ...(az.autoRecover === undefined ? {} : { auto_recover: az.autoRecover }),

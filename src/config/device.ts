@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One device of the configuration. */
 import type { AzConfig } from '../steering/azs.ts';
+import { type FailoverConfig, failoverDefaults } from '../steering/failover.ts';
 import { commonEnds } from '../steering/rules/changes.ts';
 import { formatRule } from '../steering/rules/format.ts';
 import type { Rule } from '../steering/rules/model.ts';
@@ -8,6 +9,7 @@ import { readEachRule } from '../steering/rules/parse.ts';
 import { type Path, ProblemList } from '../steering/rules/problems.ts';
 import { readRuleSetProblems } from '../steering/rules/validate.ts';
 import { formatAz, readAzs } from './azs.ts';
+import { formatFailover, readFailover } from './failover.ts';
 import { type DeviceInput, deviceOutlineSchema } from './schema.ts';
 
 export interface DeviceConfig {
@@ -23,6 +25,7 @@ export interface DeviceConfig {
   readonly adaptiveCoalesce: boolean;
   /** Packets per second at which coalescing starts to adapt. */
   readonly adaptiveThreshold: number;
+  readonly failover: FailoverConfig;
   readonly azs: readonly AzConfig[];
   readonly rules: readonly Rule[];
 }
@@ -34,6 +37,7 @@ export const deviceDefaults = {
   enableNumaAware: true,
   adaptiveCoalesce: true,
   adaptiveThreshold: 1000,
+  failover: failoverDefaults,
 } as const;
 
 /** One device by itself, as the REST API takes it. Throws invalid_config with every problem. */
@@ -64,6 +68,7 @@ export function readDevice(name: string, input: unknown, path: Path, problems: P
     enableNumaAware: user.enable_numa_aware ?? deviceDefaults.enableNumaAware,
     adaptiveCoalesce: user.adaptive_coalesce ?? deviceDefaults.adaptiveCoalesce,
     adaptiveThreshold: user.adaptive_threshold ?? deviceDefaults.adaptiveThreshold,
+    failover: readFailover(user.failover ?? {}, [...path, 'failover'], problems),
     azs,
     rules: rules.filter((rule) => rule !== undefined),
   };
@@ -91,6 +96,7 @@ export interface FormattedDevice {
  * and so does the list if it is the same: whoever keeps them sees by that what did not change.
  */
 export function formatDevice(device: DeviceConfig, earlier?: FormattedDevice): DeviceInput {
+  const failover = formatFailover(device.failover);
   return {
     ...(device.numQueues === undefined ? {} : { num_queues: device.numQueues }),
     numa_node: device.numaNode,
@@ -99,6 +105,7 @@ export function formatDevice(device: DeviceConfig, earlier?: FormattedDevice): D
     enable_numa_aware: device.enableNumaAware,
     adaptive_coalesce: device.adaptiveCoalesce,
     adaptive_threshold: device.adaptiveThreshold,
+    ...(failover === undefined ? {} : { failover }),
     azs: device.azs.map(formatAz),
     rules: formatRules(device.rules, earlier),
   };

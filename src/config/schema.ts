@@ -6,6 +6,7 @@
 import { z } from 'zod';
 import { VnicLimits } from '../maps/generated/abi.ts';
 import { probeTypes } from '../steering/azs.ts';
+import { deadmanPolicies, failoverPolicies } from '../steering/failover.ts';
 import { strictObject, wholeNumber } from '../steering/rules/problems.ts';
 import { ruleSchema } from '../steering/rules/schema.ts';
 
@@ -45,6 +46,17 @@ export const flapSchema = strictObject({
   reuse: wholeNumber(1, 1_000_000).optional(),
 });
 
+export const bfdSchema = strictObject({
+  peers: z
+    .array(z.string('an address such as 10.1.0.2'), 'a list of addresses')
+    .min(1, 'a list of at least one address')
+    .max(VnicLimits.maxBfdSessions, `a list of at most ${VnicLimits.maxBfdSessions} addresses`),
+  quorum: wholeNumber(1, VnicLimits.maxBfdSessions).optional(),
+  interval_ms: wholeNumber(5, 60_000).optional(),
+  detect_mult: wholeNumber(1, 255).optional(),
+  multihop: trueOrFalse.optional(),
+});
+
 export const azSchema = strictObject({
   name: azName,
   queues: z.union([z.string(), z.number(), z.array(z.number())], 'a list of queues such as 0-10,12'),
@@ -52,9 +64,38 @@ export const azSchema = strictObject({
   prefixes: z.array(z.string('a prefix such as 10.1.0.0/16'), 'a list of prefixes').optional(),
   probe: probeSchema.optional(),
   silence_ms: wholeNumber(1, 600_000).optional(),
+  silence_floor_pps: wholeNumber(1, 1_000_000_000).optional(),
+  bfd: bfdSchema.optional(),
   hold_down_ms: wholeNumber(0, 86_400_000).optional(),
   flap: flapSchema.optional(),
   auto_recover: trueOrFalse.optional(),
+});
+
+function numberFrom(min: number, max: number) {
+  const expected = `a number from ${min} to ${max}`;
+  return z.number(expected).min(min, expected).max(max, expected);
+}
+
+export const rebalanceFields = {
+  threshold: numberFrom(1, 1000).optional(),
+  max_over_mean: numberFrom(1, 1000).optional(),
+  min_gain: numberFrom(0, 1000).optional(),
+};
+
+export const failoverSchema = strictObject({
+  policy: z.enum(failoverPolicies, failoverPolicies.join(' or ')).optional(),
+  panic_share: numberFrom(0, 1).optional(),
+  move_deadline_ms: wholeNumber(1, 60_000).optional(),
+  deadman: strictObject({
+    policy: z.enum(deadmanPolicies, deadmanPolicies.join(' or ')).optional(),
+    timeout_ms: wholeNumber(100, 600_000).optional(),
+  }).optional(),
+  rebalance: strictObject({
+    auto: trueOrFalse.optional(),
+    ...rebalanceFields,
+    cool_down_ms: wholeNumber(0, 86_400_000).optional(),
+  }).optional(),
+  queue_capacity_pps: wholeNumber(1, 1_000_000_000).optional(),
 });
 
 export const deviceFields = {
@@ -65,6 +106,7 @@ export const deviceFields = {
   enable_numa_aware: trueOrFalse.optional(),
   adaptive_coalesce: trueOrFalse.optional(),
   adaptive_threshold: wholeNumber(0, 1_000_000_000).optional(),
+  failover: failoverSchema.optional(),
 };
 
 /** One device, as it is published. */
@@ -126,6 +168,8 @@ export const configOutlineSchema = strictObject({
 
 export type AzInput = z.input<typeof azSchema>;
 export type ProbeInput = z.input<typeof probeSchema>;
+export type FailoverInput = z.input<typeof failoverSchema>;
+export type BfdInput = z.input<typeof bfdSchema>;
 export type FlapInput = z.input<typeof flapSchema>;
 export type DeviceInput = z.input<typeof deviceSchema>;
 export type DaemonInput = z.input<typeof daemonSchema>;

@@ -86,6 +86,14 @@ export interface DataplaneCounters {
   limiterContended: bigint;
   metadataFailed: bigint;
   txUnsteeredPackets: bigint;
+  /** Flows that left a queue that held nothing of them any more. */
+  movesInOrder: bigint;
+  /** Flows whose queue was lost. */
+  movesForced: bigint;
+  /** Flows that left a usable queue although it could still hold packets of theirs. */
+  movesRisked: bigint;
+  /** Packets that went to the queue their flow was about to leave. */
+  heldPackets: bigint;
 }
 
 /** `badIhl` as metrics and reports write it: `bad_ihl`. */
@@ -141,6 +149,10 @@ export function sumCounters(perCpu: readonly VnicCpuStats[], queues: readonly Qu
     limiterContended: sum(perCpu, (cpu) => cpu.limiterContended),
     metadataFailed: sum(perCpu, (cpu) => cpu.metadataFailed),
     txUnsteeredPackets: sum(perCpu, (cpu) => cpu.txUnsteeredPackets),
+    movesInOrder: sum(perCpu, (cpu) => cpu.movesInOrder),
+    movesForced: sum(perCpu, (cpu) => cpu.movesForced),
+    movesRisked: sum(perCpu, (cpu) => cpu.movesRisked),
+    heldPackets: sum(perCpu, (cpu) => cpu.heldPackets),
   };
 }
 

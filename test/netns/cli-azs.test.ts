@@ -73,7 +73,7 @@ describe('vnicctl az, plan and explain', function () {
     const b = rig.json<AzRow[]>(['az', 'list'])[1];
     assert.deepEqual([b?.weight, b?.queues, b?.prefixes], [2, range(11, 21), ['10.2.0.0/16']]);
     rig.ok('az set az-b --weight 1'.split(' '));
-    assert.match(rig.ok(['az', 'list']), /^az-b +up .* 11-21 +10\.2\.0\.0\/16$/m);
+    assert.match(rig.ok(['az', 'list']), /^az-b +up .* 11-21 +10\.2\.0\.0\/16 +-$/m);
   });
 
   it('explains which AZ, bucket, queue and CPU a packet meets, for every protocol', () => {
@@ -150,6 +150,11 @@ describe('vnicctl az, plan and explain', function () {
       plan.moved,
     );
     assert.deepEqual(states(), ['az-a up', 'az-b up', 'az-c up']);
+    assert.match(
+      rig.ok(['plan', '--az', 'az-b']),
+      /^vnic0@\S+: if az-b failed: [\d,]+ buckets and \d+ of \d+ flows? would move, 0 collateral/,
+    );
+    assert.equal(rig.refused(6, ['plan', '--az', 'az-b', '--recover']).problem.code, 'conflict');
 
     const preview = rig.json<AzReport>(['az', 'fail', 'az-b', '--dry-run']);
     assert.deepEqual([preview.performed, preview.moved, preview.commitNs], [false, plan.moved, null]);
@@ -166,8 +171,12 @@ describe('vnicctl az, plan and explain', function () {
     assert.equal(rig.refused(6, ['az', 'fail', 'az-b']).problem.code, 'conflict');
     assert.deepEqual(rig.json<{ drift: unknown[] }>(['status', 'vnic0']).drift, []);
 
+    const way = rig.json<AzReport & { action: string }>(['plan', '--az', 'az-b', '--recover']);
     const recovery = rig.json<AzReport>(['az', 'recover', 'az-b']);
-    assert.equal(recovery.collateral, 0);
+    assert.deepEqual(
+      [recovery.moved, recovery.collateral, way.action, way.moved],
+      [way.moved, 0, 'recover', way.moved],
+    );
     assert.deepEqual({ a: queuesOf(1), b: queuesOf(2) }, home);
     assert.equal(rig.refused(6, ['az', 'recover', 'az-b']).problem.code, 'conflict');
   });

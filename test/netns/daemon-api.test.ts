@@ -210,6 +210,11 @@ describe('the API, held against its own document', function () {
       await ok(client.failAz(device, 'az-b'));
       await ok(client.getAz(device, 'az-b'));
       await ok(client.recoverAz(device, 'az-b'));
+      assert.equal((await ok(client.rebalanceDevice(device, { threshold: 1.5 }, { dryRun: 'true' }))).data.moved, 0);
+      assert.equal((await ok(client.rebalanceDevice(device))).data.performed, false);
+      const heard = { queues: '0-7', prefixes: ['10.9.0.0/16'], silence_ms: 50, silence_floor_pps: 1000 };
+      await ok(client.putAz(device, 'az-a', heard));
+      assert.equal((await ok(client.getAz(device, 'az-a'))).data.health?.silence?.armed, false);
       await ok(client.deleteAz(device, 'az-b'));
     });
 

@@ -160,6 +160,9 @@ describe('the OpenAPI document', () => {
       assert.equal(described?.operationId, id);
     }
   });
+  it('has nothing in it that only makes it', () => {
+    assert.doesNotMatch(JSON.stringify(document), /"override":/);
+  });
   it('says for each operation which statuses it can give, and describes each body', () => {
     for (const { path, method, errors, id } of operations) {
       const responses = document.paths?.[path]?.[method as 'get']?.responses ?? {};

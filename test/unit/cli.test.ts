@@ -298,15 +298,22 @@ describe('bin/vnicctl', () => {
       devices: [{ device: 'eth0', queues: 4, azs: 1, rules: 1, warnings: [] }],
     });
 
+    const doubtful = path.join(folder, 'doubtful.yaml');
+    writeFileSync(doubtful, 'devices: {eth0: {azs: [{name: a, queues: 0-1, silence_ms: 20}]}}\n');
+    const warned = run(vnicctl, 'config', 'check', doubtful);
+    assert.equal(warned.status, 0, warned.stderr);
+    assert.match(warned.stderr, /warning: eth0: AZ a has silence_ms, but no prefixes/);
+
     const bad = path.join(folder, 'bad.yaml');
     writeFileSync(
       bad,
-      'devices:\n  eth0:\n    num_queues: 400\n    rules: [{id: 1, action: eat}, {id: 1, action: drop}]\n',
+      'devices:\n  eth0:\n    num_queues: 400\n    failover: {deadman: {policy: flee}}\n    rules: [{id: 1, action: eat}, {id: 1, action: drop}]\n',
     );
     const invalid = run(vnicctl, 'config', 'check', bad, '-o', 'json');
     assert.equal(invalid.status, 2);
     const { problems } = JSON.parse(invalid.stdout) as { problems: { path: string }[] };
     assert.deepEqual(problems.map(({ path: where }) => where).sort(), [
+      'devices.eth0.failover.deadman.policy',
       'devices.eth0.num_queues',
       'devices.eth0.rules[0].action',
     ]);

@@ -6,13 +6,16 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { stringify as stringifyYaml } from 'yaml';
 import { z } from 'zod';
+import { azWarnings } from '../../src/config/az-warnings.ts';
 import { parseAz, validateAzs } from '../../src/config/azs.ts';
 import { formatConfig, loadConfig } from '../../src/config/config.ts';
-import { isDeviceName, parseDevice } from '../../src/config/device.ts';
+import { formatDevice, isDeviceName, parseDevice } from '../../src/config/device.ts';
+import { formatWholeFailover } from '../../src/config/failover.ts';
 import { readConfigFile } from '../../src/config/file.ts';
 import { formatQueueList, parseQueueList } from '../../src/config/queue-list.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import type { VnicError } from '../../src/errors.ts';
+import { failoverDefaults } from '../../src/steering/failover.ts';
 import { parsePrefix } from '../../src/steering/rules/prefix.ts';
 import type { Problem } from '../../src/steering/rules/problems.ts';
 import { thrownBy } from '../support/thrown.ts';
@@ -62,6 +65,7 @@ describe('a configuration', () => {
       enableNumaAware: true,
       adaptiveCoalesce: true,
       adaptiveThreshold: 1000,
+      failover: failoverDefaults,
       azs: [
         {
           name: 'az-a',
@@ -106,7 +110,9 @@ describe('a configuration', () => {
   it('is published as a JSON Schema', () => {
     const schema = z.toJSONSchema(configSchema, { io: 'input' });
     assert.equal(schema.additionalProperties, false);
-    assert.match(JSON.stringify(schema), /"silence_ms"/);
+    for (const field of ['silence_ms', 'silence_floor_pps', 'failover', 'panic_share']) {
+      assert.match(JSON.stringify(schema), new RegExp(`"${field}"`));
+    }
   });
 
   it('has all its problems told at once', () => {
@@ -206,6 +212,8 @@ describe('AZs', () => {
       [az('a', 1, { prefixes: ['10.1.2.3/8'] }), 'prefixes[0]', /host bits/, /10\.0\.0\.0\/8/],
       [az('a', 1, { prefixes: ['::/0'] }), 'prefixes[0]', /IPv4 as well/, /2000::\/3/],
       [az('a', 1, { silence_ms: 0 }), 'silence_ms', /whole number from 1/, /1 to/],
+      [az('a', 1, { silence_ms: 20, silence_floor_pps: 0 }), 'silence_floor_pps', /whole number from 1/, /1 to/],
+      [az('a', 1, { silence_floor_pps: 500 }), 'silence_floor_pps', /nothing without silence_ms/, /silence_ms/],
       [az('a', 1, { wieght: 1 }), 'wieght', /unknown field/, /weight/],
       [az('a', 1, { probe: { type: 'sctp', target: '10.0.0.1:1' } }), 'probe.type', /"sctp" is not icmp, tcp/, /tcp/],
       [az('a', 1, { probe: { type: 'tcp', target: 'db.example:443' } }), 'probe.target', /not an IPv4 or IPv6/, /./],
@@ -266,6 +274,117 @@ describe('AZs', () => {
       fall: 3,
       rise: 5,
     });
+  });
+});
+
+describe('failover settings of a device', () => {
+  const whole = {
+    policy: 'absorb',
+    panic_share: 0.5,
+    move_deadline_ms: 500,
+    deadman: { policy: 'pass', timeout_ms: 5000 },
+    rebalance: { auto: true, threshold: 1.3, max_over_mean: 1.1, min_gain: 0.02, cool_down_ms: 5000 },
+    queue_capacity_pps: 1_000_000,
+  };
+
+  it('are read and written out whole', () => {
+    const device = parseDevice('eth0', { failover: whole });
+    assert.deepEqual(device.failover, {
+      policy: 'absorb',
+      panicShare: 0.5,
+      moveDeadlineMs: 500,
+      deadman: 'pass',
+      deadmanMs: 5000,
+      rebalance: { auto: true, threshold: 1.3, maxOverMean: 1.1, minGain: 0.02, coolDownMs: 5000 },
+      queueCapacityPps: 1_000_000,
+    });
+    assert.deepEqual(formatDevice(device).failover, whole);
+  });
+
+  it('that are at their defaults are not written out, so that what was kept before reads the same', () => {
+    const { queue_capacity_pps: _, ...usual } = formatWholeFailover(failoverDefaults);
+    assert.deepEqual(parseDevice('eth0', { failover: usual }).failover, failoverDefaults);
+    assert.equal('failover' in formatDevice(parseDevice('eth0', { failover: usual })), false);
+    const device = parseDevice('eth0', { failover: { deadman: { policy: 'pass' }, rebalance: { auto: true } } });
+    assert.deepEqual(formatDevice(device).failover, { deadman: { policy: 'pass' }, rebalance: { auto: true } });
+  });
+
+  it('come back the same after being written out, whichever are given', () => {
+    const part = (fields: object): fc.Arbitrary<object> =>
+      fc.record(
+        Object.fromEntries(
+          Object.entries(fields).map(([name, value]: [string, unknown]) => [
+            name,
+            typeof value === 'object' && value !== null ? part(value) : fc.constant(value),
+          ]),
+        ),
+        { requiredKeys: [] },
+      );
+    fc.assert(
+      fc.property(part(whole), (failover) => {
+        const device = parseDevice('eth0', { failover });
+        assert.deepEqual(parseDevice('eth0', formatDevice(device)), device);
+      }),
+    );
+  });
+
+  it('take a threshold along with its aim, and the other way round', () => {
+    const ratios = (rebalance: object): number[] => {
+      const { threshold, maxOverMean } = parseDevice('eth0', { failover: { rebalance } }).failover.rebalance;
+      return [threshold, maxOverMean];
+    };
+    assert.deepEqual(ratios({ threshold: 1.02 }), [1.02, 1.02]);
+    assert.deepEqual(ratios({ max_over_mean: 1.5 }), [1.5, 1.5]);
+  });
+
+  it('of the wrong kind or out of range are refused, each with its place', () => {
+    const wrong: [object, string, RegExp, RegExp][] = [
+      [{ policy: 'flee' }, 'policy', /"flee" is not evacuate or absorb/, /evacuate or absorb/],
+      [{ panic_share: 25 }, 'panic_share', /25 is not a number from 0 to 1/, /0 to 1/],
+      [{ move_deadline_ms: 0 }, 'move_deadline_ms', /whole number from 1/, /1 to/],
+      [{ deadman: 'hold' }, 'deadman', /not an object/, /policy, timeout_ms/],
+      [{ deadman: { policy: 'drop' } }, 'deadman.policy', /"drop" is not hold or pass/, /hold or pass/],
+      [{ deadman: { timeout_ms: 5 } }, 'deadman.timeout_ms', /5 is not a whole number from 100/, /100 to/],
+      [{ rebalance: { threshold: 0.9 } }, 'rebalance.threshold', /0.9 is not a number from 1/, /1 to/],
+      [
+        { rebalance: { threshold: 1.1, max_over_mean: 1.2 } },
+        'rebalance.max_over_mean',
+        /1.2 is above threshold 1.1/,
+        /at most the threshold/,
+      ],
+      [{ rebalance: { cool_down: 1 } }, 'rebalance.cool_down', /unknown field/, /cool_down_ms/],
+      [{ queue_capacity_pps: 0 }, 'queue_capacity_pps', /whole number from 1/, /1 to/],
+      [{ panicshare: 1 }, 'panicshare', /unknown field/, /panic_share/],
+    ];
+    for (const [failover, path, message, remedy] of wrong) {
+      assertRefused({ failover }, `.failover.${path}`, message, remedy);
+    }
+  });
+});
+
+describe('AZs that will not be failed over as expected', () => {
+  const warned = (device: object): string[] =>
+    azWarnings(parseDevice('eth0', device)).map(({ code, az }) => `${code} ${az}`);
+  const probe = { type: 'icmp', target: '10.0.0.1' };
+
+  it('are warned of: silence of what cannot be heard', () => {
+    const azs = [
+      { name: 'a', queues: 0, silence_ms: 20 },
+      { name: 'b', queues: 1, silence_ms: 20, prefixes: ['10.0.0.0/8'] },
+    ];
+    assert.deepEqual(warned({ azs }), ['silence_unheard a']);
+  });
+
+  it('are warned of: too few queues without them', () => {
+    const azs = [
+      { name: 'a', queues: '0-6', probe },
+      { name: 'b', queues: '7', probe },
+    ];
+    assert.deepEqual(warned({ num_queues: 8, azs }), ['never_failed a']);
+    assert.deepEqual(warned({ num_queues: 8, azs, failover: { panic_share: 0.1 } }), []);
+    assert.deepEqual(warned({ num_queues: 8, azs, failover: { policy: 'absorb' } }), []);
+    assert.deepEqual(warned({ azs }), []);
+    assert.deepEqual(warned({ num_queues: 8, azs: [{ name: 'a', queues: '0-7' }] }), []);
   });
 });
 

@@ -93,6 +93,10 @@ describe('metrics of a device', () => {
       failover_commit_seconds: '1.5e-06',
       'buckets_moved_total{kind="forced"}': '40',
       'buckets_moved_total{kind="planned"}': '3',
+      flow_moves_in_order_total: '26',
+      flow_moves_forced_total: '27',
+      reorder_risk_moves_total: '28',
+      held_packets_total: '29',
       'program_runs_total{program="vnic_root"}': '20',
       'program_run_seconds_total{program="vnic_root"}': '1.5',
       scrape_seconds: '0.00025',
@@ -331,16 +335,16 @@ describe('metrics of the process', () => {
 describe('counting of switches', () => {
   it('adds up failovers by AZ and cause, and moves by kind', () => {
     const counters = newSwitchCounters();
-    countFailover(counters, { az: 'az-b', cause: 'manual', bucketsMoved: 10, commitNs: 900 });
-    countFailover(counters, { az: 'az-b', cause: 'manual', bucketsMoved: 5, commitNs: null });
-    countFailover(counters, { az: 'az-b', cause: 'silence', bucketsMoved: 1, commitNs: 700 });
+    countFailover(counters, { az: 'az-b', cause: 'manual', bucketsMoved: { forced: 10, planned: 0 }, commitNs: 900 });
+    countFailover(counters, { az: 'az-b', cause: 'manual', bucketsMoved: { forced: 5, planned: 0 }, commitNs: null });
+    countFailover(counters, { az: 'az-b', cause: 'silence', bucketsMoved: { forced: 0, planned: 1 }, commitNs: 700 });
     countPlannedMoves(counters, 16);
     assert.deepEqual(counters, {
       failovers: [
         { az: 'az-b', cause: 'manual', count: 2 },
         { az: 'az-b', cause: 'silence', count: 1 },
       ],
-      bucketsMoved: { forced: 16, planned: 16 },
+      bucketsMoved: { forced: 15, planned: 17 },
       lastFailoverCommitNs: 700,
     });
   });

@@ -7,6 +7,7 @@ import path from 'node:path';
 import { type DamageReport, RECORD_VERSION, RecordStore, recordConfig } from '../../src/app/record.ts';
 import { sealText } from '../../src/app/records/format.ts';
 import type { DeviceId } from '../../src/loader/pins.ts';
+import { failoverCauses } from '../../src/telemetry/metrics/switches.ts';
 import { asked, eth0, recordNumber, ruleInputs } from '../support/records.ts';
 import { thrownBy } from '../support/thrown.ts';
 
@@ -43,6 +44,15 @@ describe('device records', () => {
       assert.deepEqual(asked(written), record);
     }
     assert.deepEqual(reports, []);
+  });
+
+  it('keep by what each AZ was failed, and what was rebalanced and when', () => {
+    const since = new Date(1000).toISOString();
+    const failedAzs = failoverCauses.map((cause) => ({ name: cause, cause, since, evidence: `by ${cause}` }));
+    const record = { ...recordNumber(1, []), failedAzs, homeMoves: ['17:3', '', '0:1 4095:2'], lastRebalance: since };
+    const written = store.write(record);
+    assert.deepEqual(open().read(eth0), written);
+    assert.deepEqual(asked(written), record);
   });
 
   it('are JSON with the record in it, and one rule a line', () => {

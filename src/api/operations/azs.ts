@@ -11,7 +11,7 @@ import { dryRunQuery, parseJson, withField } from '../bodies.ts';
 import { deviceParam, deviceParams } from '../device-param.ts';
 import { type ApiContext, operation } from '../operation.ts';
 import * as schemas from '../schemas.ts';
-import { azView, moveCounts, movesByQueue, queuePlans } from '../views.ts';
+import { azView, moveCounts } from '../views.ts';
 import { bodyErrors, deviceErrors } from './error-sets.ts';
 
 const azParams = z.strictObject({
@@ -244,37 +244,4 @@ export const recoverAz = operation({
     }),
 });
 
-const planRequest = z
-  .strictObject({ az: z.string('the name of an AZ').min(1).max(63), force: z.boolean('true or false').optional() })
-  .meta({ id: 'PlanRequest' });
-
-export const planFailure = operation({
-  id: 'planFailure',
-  method: 'post',
-  path: '/api/v1/devices/{device}/plan',
-  tag: 'azs',
-  summary: 'What the failure of an AZ would move',
-  access: 'read',
-  params: deviceParams,
-  query: z.strictObject({}),
-  body: { schema: planRequest, example: { az: 'az-a' } },
-  result: schemas.failurePlan,
-  responses: { 200: { description: 'The plan. Nothing is changed.', schema: schemas.failurePlan } },
-  errors: [...deviceErrors, 'policy_refused', 'conflict', ...bodyErrors],
-  run: ({ controller }, { params: { device }, body: { az, force } }) =>
-    controller.readDevice(device, (attached) => {
-      const plan = attached.planFailure(az, force);
-      const azs = attached.queues().map((queue) => queue.az);
-      return {
-        data: {
-          device: deviceText(device),
-          az,
-          ...moveCounts(plan.summary),
-          queues: queuePlans(plan).map((queue) => ({ ...queue, az: azs[queue.queue] ?? null })),
-          moves: movesByQueue(plan),
-        },
-      };
-    }),
-});
-
-export const azOperations = [listAzs, replaceAzs, getAz, putAz, deleteAz, failAz, recoverAz, planFailure] as const;
+export const azOperations = [listAzs, replaceAzs, getAz, putAz, deleteAz, failAz, recoverAz] as const;

@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import { describeAction } from '../../app/attach.ts';
 import { type DeviceConfig, isDeviceName, parseDevice } from '../../config/device.ts';
+import { formatWholeFailover } from '../../config/failover.ts';
 import { VnicError } from '../../errors.ts';
 import { deviceText } from '../../loader/pins.ts';
 import { refuseIfBlocked, verdict } from '../../loader/preflight/index.ts';
@@ -138,7 +139,8 @@ export const getDevice = operation({
   run: ({ controller }, { params: { device } }) =>
     controller.readDevice(device, (attached) => {
       const status = attached.status();
-      return { data: { ...status, azs: status.azs.map(azView) } };
+      const failover = formatWholeFailover(attached.config.failover);
+      return { data: { ...status, azs: status.azs.map(azView), failover } };
     }),
 });
 

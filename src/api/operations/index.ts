@@ -6,12 +6,14 @@ import { dataplaneOperations } from './dataplane.ts';
 import { deviceOperations } from './devices.ts';
 import { ruleOperations } from './rule.ts';
 import { ruleSetOperations } from './rules.ts';
+import { steeringOperations } from './steering.ts';
 
 export const operationTable = [
   ...deviceOperations,
   ...ruleSetOperations,
   ...ruleOperations,
   ...azOperations,
+  ...steeringOperations,
   ...dataplaneOperations,
 ] as const;
 

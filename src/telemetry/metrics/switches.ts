@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Changes of the steering table, counted by whoever makes them: the kernel does not. Plain data. */
 
-export const failoverCauses = ['manual', 'probe', 'silence', 'deadman'] as const;
+export const failoverCauses = ['manual', 'probe', 'silence', 'bfd', 'deadman'] as const;
 export type FailoverCause = (typeof failoverCauses)[number];
 
 /** Forced: the bucket's queue was lost. Planned: recovery, a change of AZs, load. */
@@ -22,7 +22,7 @@ export interface Failover {
   az: string;
   cause: FailoverCause;
   /** Buckets that went to other queues, in all rows of the table. */
-  bucketsMoved: number;
+  bucketsMoved: Record<MoveKind, number>;
   /** Null where it was not measured: the kernel made the store itself. */
   commitNs: number | null;
 }
@@ -31,7 +31,8 @@ export function countFailover(counters: SwitchCounters, { az, cause, bucketsMove
   const known = counters.failovers.find((entry) => entry.az === az && entry.cause === cause);
   if (known === undefined) counters.failovers.push({ az, cause, count: 1 });
   else known.count++;
-  counters.bucketsMoved.forced += bucketsMoved;
+  counters.bucketsMoved.forced += bucketsMoved.forced;
+  counters.bucketsMoved.planned += bucketsMoved.planned;
   if (commitNs !== null) counters.lastFailoverCommitNs = commitNs;
 }
 

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import path from 'node:path';
+import { isDistribution } from './distribution.ts';
 import type { PacketResult } from './packet.ts';
 
 export interface Results {
@@ -51,7 +52,8 @@ function section(part: string, results: readonly PacketResult[]): string {
 <td>${ratio.toFixed(2)} <small>(${ratioSpread.map((value) => value.toFixed(2)).join('&ndash;')})</small></td>
 <td>${bound === null ? '' : `&le; ${bound} ${met}`}</td></tr>`;
   });
-  return `<h2>${escapeHtml(part)}</h2><table><thead><tr><th>case</th><th></th><th>median</th><th>min&ndash;max</th>
+  const methods = new Set(results.filter(isDistribution).map(({ method }) => method));
+  return `<h2>${escapeHtml(part)}</h2>${[...methods].map((method) => `<p>${escapeHtml(method)}</p>`).join('\n')}<table><thead><tr><th>case</th><th></th><th>median</th><th>min&ndash;max</th>
 <th>ratio to floor (quartiles)</th><th>bound</th></tr></thead><tbody>${rows.join('\n')}</tbody></table>`;
 }
 

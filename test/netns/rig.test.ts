@@ -185,6 +185,43 @@ describe('the rig', () => {
       assert.deepEqual([report.flows[1]!.wrongQueue, report.flows[1]!.wrongCpu], [0, 500]);
     });
 
+    it('stops an AZ at its source at a time that is known to the packet, and loses none of anybody', async () => {
+      const generator = await startGenerator(rig, { flows, ratePps: 60_000 });
+      await sleep(300);
+      const beforeNs = process.hrtime.bigint();
+      const cut = await generator.cut('az-b');
+      const afterNs = process.hrtime.bigint();
+      await sleep(100);
+      const [whileCut, counts] = [checker.report(), checker.counts()];
+      await sleep(200);
+      const later = checker.report();
+      await generator.restore('az-b');
+      await sleep(200);
+      const again = await generator.cut('az-b');
+      const sent = await generator.stop();
+      await checker.settled();
+      const end = checker.report(sent.sentByFlow);
+
+      const received = (report: typeof end, az: string): number => report.perAz.get(az)!.received;
+      const ofZone = whileCut.flows.filter(({ id }) => flows.find((flow) => flow.id === id)?.az === 'az-b');
+      assert.ok(cut.lastNs <= afterNs && cut.lastNs > beforeNs - 1_000_000_000n);
+      assert.ok(
+        ofZone.some(({ lastNs }) => lastNs >= cut.lastNs),
+        'the last packet arrives after it was made',
+      );
+      assert.equal(received(later, 'az-b'), received(whileCut, 'az-b'), 'it is the last');
+      assert.ok(received(later, 'az-a') > received(whileCut, 'az-a'));
+      assert.equal(
+        counts.received.reduce((sum, packets) => sum + packets, 0) <= later.received,
+        true,
+        'what is counted on the way is what is reported',
+      );
+      assert.ok(again.lastNs > cut.lastNs);
+      assert.ok(again.longestGapNs < Number(again.lastNs - cut.lastNs), 'the cut itself is no gap of the zone');
+      assert.equal(sent.lastNsByAz.get('az-b'), again.lastNs);
+      assert.deepEqual({ lost: end.lost, received: end.received }, { lost: 0, received: sent.sent });
+    });
+
     it('loses the packets of an AZ that is cut, and no others; restored, they come again', async () => {
       const generator = await startGenerator(rig, { flows, ratePps: 60_000 });
       await sleep(300);

@@ -66,6 +66,14 @@ export interface SeenFlow {
   meanTransitNs: number;
 }
 
+/** By flow, in the order of the checker's flows; since the last reset. */
+export interface FlowCounts {
+  received: Float64Array;
+  /** Gaps: what is lost, once a later packet of the flow has arrived. */
+  missing: Float64Array;
+  reordered: Float64Array;
+}
+
 export interface CheckReport {
   received: number;
   bytes: number;
@@ -208,6 +216,19 @@ export class Checker {
       before = now;
       await sleep(100);
     }
+  }
+
+  /** What arrived so far, while more arrives. */
+  counts(): FlowCounts {
+    const fields = this.#seenFields;
+    const view = readArray(this.#native, this.#seen, this.#capacity, fields.size);
+    const column = (field: string): Float64Array => {
+      const at = fields.at(field);
+      return Float64Array.from(this.#flows, ({ id }) =>
+        Number(view.getBigUint64(id * fields.size + at, hostLittleEndian)),
+      );
+    };
+    return { received: column('received'), missing: column('missing'), reordered: column('reordered') };
   }
 
   /** @param sentByFlow what generators sent since the last reset, to know what was lost exactly */

@@ -11,6 +11,8 @@ export interface RigFlow {
   readonly id: number;
   /** Name of the AZ that sends it. */
   readonly az: string;
+  /** Its source address is in none of the AZs' prefixes, so that the dataplane knows no AZ for it. */
+  readonly outside: boolean;
   /** Canonical text; both of one family. */
   readonly src: string;
   readonly dst: string;
@@ -33,13 +35,15 @@ export interface FlowSelection {
   dport?: number;
   /** One flow of so many is IPv6; 0: none. Default 4. */
   ipv6Every?: number;
+  /** Source addresses that are in no AZ's prefixes. Default false. */
+  outside?: boolean;
 }
 
 const hostsPerAz = 60_000;
 
 /** Different flows from the AZs in turn, in IPv4 and IPv6; the same for the same arguments. */
 export function makeFlows(selection: FlowSelection): RigFlow[] {
-  const { count, azs, host, firstId = 0, frameBytes = 128, dport = 7000, ipv6Every = 4 } = selection;
+  const { count, azs, host, firstId = 0, frameBytes = 128, dport = 7000, ipv6Every = 4, outside = false } = selection;
   if (azs.length === 0) throw new VnicError('usage', 'Flows need at least one AZ.');
   return Array.from({ length: count }, (_, index) => {
     const id = firstId + index;
@@ -50,9 +54,10 @@ export function makeFlows(selection: FlowSelection): RigFlow[] {
     return {
       id,
       az: az.name,
+      outside,
       src: isIpv6
-        ? `fd00:${az.name.slice(-1)}::${client.toString(16)}`
-        : `10.${az.index}.${client >> 8}.${client & 255}`,
+        ? `fd00:${outside ? (0xf0 + az.index).toString(16) : az.name.slice(-1)}::${client.toString(16)}`
+        : `10.${outside ? 200 + az.index : az.index}.${client >> 8}.${client & 255}`,
       dst: isIpv6 ? host.ipv6 : host.ipv4,
       sport: 1024 + ((id * 7919) % 60_000),
       dport,

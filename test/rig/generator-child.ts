@@ -23,12 +23,15 @@ export interface GeneratorPlan {
 export type ToGenerator =
   | { kind: 'plan'; plan: GeneratorPlan }
   | { kind: 'rates'; ratesPps: number[] }
+  | { kind: 'cut'; stream: number; isCut: boolean }
   | { kind: 'ask' }
   | { kind: 'stop' };
 
 export interface GeneratorCounts {
   /** Packets of each flow, in the order of the plan. */
   sent: Float64Array;
+  /** CLOCK_MONOTONIC of each stream's last packet; 0n: it sent none. */
+  lastNs: bigint[];
   /** Since the first packet. */
   elapsedMs: number;
   /** Packets that were due while the process could not run, and were left out to send no burst. */
@@ -37,7 +40,17 @@ export interface GeneratorCounts {
   cpuMs: number;
 }
 
-export type FromGenerator = { kind: 'started' } | { kind: 'counts' | 'finished'; counts: GeneratorCounts };
+export interface StreamCut {
+  /** CLOCK_MONOTONIC of the stream's last packet. */
+  lastNs: bigint;
+  /** Longest time between two packets since it began, or was restored. */
+  longestGapNs: number;
+}
+
+export type FromGenerator =
+  | { kind: 'started' }
+  | { kind: 'counts' | 'finished'; counts: GeneratorCounts }
+  | { kind: 'cut'; cut: StreamCut };
 
 /** A process that was held up sends at most what was due in this time, or in two turns. */
 const longestBurstMs = 4;
@@ -58,6 +71,7 @@ class Generator {
   readonly #kernel: GeneratorKernel;
   readonly #plan: GeneratorPlan;
   readonly #credit: number[];
+  readonly #isCut: boolean[];
   #ratesPps: number[];
   #startMs = performance.now();
   #startCpu = process.cpuUsage();
@@ -69,6 +83,7 @@ class Generator {
     this.#kernel = new GeneratorKernel(native, plan.streams, plan.seats, plan.batch);
     this.#ratesPps = plan.streams.map((stream) => stream.ratePps);
     this.#credit = plan.streams.map(() => 0);
+    this.#isCut = plan.streams.map(() => false);
   }
 
   stop(): void {
@@ -79,10 +94,20 @@ class Generator {
     this.#ratesPps = ratesPps;
   }
 
+  /** Runs between two turns, so that a stream that is cut has sent its last packet. */
+  setCut(stream: number, isCut: boolean): StreamCut {
+    this.#isCut[stream] = isCut;
+    this.#credit[stream] = 0;
+    const cut = { lastNs: this.#kernel.lastNs(stream), longestGapNs: this.#kernel.longestGapNs(stream) };
+    if (!isCut) this.#kernel.forgetGaps(stream);
+    return cut;
+  }
+
   counts(): GeneratorCounts {
     const { user, system } = process.cpuUsage(this.#startCpu);
     return {
       sent: this.#kernel.sent(),
+      lastNs: this.#plan.streams.map((_, stream) => this.#kernel.lastNs(stream)),
       elapsedMs: performance.now() - this.#startMs,
       forgone: Math.floor(this.#forgone),
       cpuMs: (user + system) / 1000,
@@ -113,6 +138,7 @@ class Generator {
   #serve(stream: number, sinceLastMs: number): boolean {
     const remaining = this.#kernel.remaining(stream);
     if (remaining === 0) return false;
+    if (this.#isCut[stream]) return true;
     const rate = this.#ratesPps[stream]!;
     let due = floodPackets;
     if (Number.isFinite(rate)) {
@@ -157,6 +183,9 @@ process.on('message', (message: ToGenerator) => {
       break;
     case 'rates':
       generator?.setRates(message.ratesPps);
+      break;
+    case 'cut':
+      if (generator !== null) void send({ kind: 'cut', cut: generator.setCut(message.stream, message.isCut) });
       break;
     case 'ask':
       if (generator !== null) void send({ kind: 'counts', counts: generator.counts() });

@@ -140,6 +140,20 @@ export class GeneratorKernel {
     return this.#control.count(0, this.#streamOffset(stream, 'remaining'));
   }
 
+  /** CLOCK_MONOTONIC when the stream's last packet was made; 0n: it has made none. */
+  lastNs(stream: number): bigint {
+    return this.#control.u64(0, this.#streamOffset(stream, 'last_ns'));
+  }
+
+  /** Between two packets of the stream, since the last `forgetGaps()`. */
+  longestGapNs(stream: number): number {
+    return this.#control.count(0, this.#streamOffset(stream, 'longest_gap_ns'));
+  }
+
+  forgetGaps(stream: number): void {
+    for (const field of ['last_ns', 'longest_gap_ns']) this.#control.setU64(0, this.#streamOffset(stream, field), 0n);
+  }
+
   /** Sends the stream's next packets, whole batches if more than one; a signal ends it early, the counters stay right. */
   send(stream: number, packets: number): void {
     this.#control.setU32(0, this.#controlFields.at('stream'), stream);

@@ -8,7 +8,14 @@ import { join } from 'node:path';
 
 import { VnicError } from '../../src/errors.ts';
 import type { RigFlow } from './flows.ts';
-import type { FromGenerator, GeneratorCounts, GeneratorPlan, PacedStream, ToGenerator } from './generator-child.ts';
+import type {
+  FromGenerator,
+  GeneratorCounts,
+  GeneratorPlan,
+  PacedStream,
+  StreamCut,
+  ToGenerator,
+} from './generator-child.ts';
 import type { Rig } from './topology.ts';
 
 export interface GeneratorOptions {
@@ -35,6 +42,8 @@ export interface GeneratorReport {
   sentByFlow: ReadonlyMap<number, number>;
   /** Packets by name of the AZ. */
   sentByAz: ReadonlyMap<string, number>;
+  /** CLOCK_MONOTONIC of the last packet by name of the AZ; 0n: it sent none. */
+  lastNsByAz: ReadonlyMap<string, bigint>;
   elapsedMs: number;
   /** Packets that were due while the process could not run, and were left out to send no burst. */
   forgone: number;
@@ -48,6 +57,9 @@ export interface Generator {
   stop(): Promise<GeneratorReport>;
   /** Changes the rate of all flows together. */
   setRate(ratePps: number): void;
+  /** Nothing more is made in this AZ; the others go on. One at a time. */
+  cut(az: string): Promise<StreamCut>;
+  restore(az: string): Promise<void>;
   /** What was sent so far. */
   progress(): Promise<GeneratorReport>;
 }
@@ -99,6 +111,7 @@ function reportOf(
   const sentByAz = new Map<string, number>(azNames.map((name) => [name, 0]));
   let sent = 0;
   let index = 0;
+  const lastNsByAz = new Map(streams.map((stream, number) => [stream.flows[0]!.az, counts.lastNs[number]!]));
   for (const flow of streams.flatMap((stream) => stream.flows)) {
     const packets = counts.sent[index++]!;
     sent += packets;
@@ -106,7 +119,7 @@ function reportOf(
     sentByAz.set(flow.az, sentByAz.get(flow.az)! + packets);
   }
   const { elapsedMs, forgone, cpuMs } = counts;
-  return { sent, sentByFlow, sentByAz, elapsedMs, forgone, cpuMs };
+  return { sent, sentByFlow, sentByAz, lastNsByAz, elapsedMs, forgone, cpuMs };
 }
 
 /** Resolves when the generator is sending. Throws `usage` or, when its process fails, `failed`. */
@@ -115,7 +128,8 @@ export async function startGenerator(rig: Rig, options: GeneratorOptions): Promi
   const child = fork(childScript, { serialization: 'advanced', stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
   rig.own(child);
   const say = (message: ToGenerator): void => {
-    if (child.connected) child.send(message);
+    // With a callback, because it may end in the same moment: what waits for it is told by its exit.
+    if (child.connected) child.send(message, () => {});
   };
   const messages = new Messages(child);
   const started = messages.next('started');
@@ -126,13 +140,23 @@ export async function startGenerator(rig: Rig, options: GeneratorOptions): Promi
   await started;
 
   function toReport(message: FromGenerator): GeneratorReport {
-    if (message.kind === 'started') throw new VnicError('failed', 'The generator sent no counts.');
+    if (!('counts' in message)) throw new VnicError('failed', 'The generator sent no counts.');
     return reportOf(
       streams,
       message.counts,
       rig.azs.map((az) => az.name),
     );
   }
+
+  const setCut = async (az: string, isCut: boolean): Promise<StreamCut> => {
+    const stream = streams.findIndex(({ flows }) => flows[0]?.az === az);
+    if (stream < 0) throw new VnicError('usage', `The generator has no flow from ${az}.`);
+    const answer = messages.next('cut');
+    say({ kind: 'cut', stream, isCut });
+    const message = await answer;
+    if (message.kind !== 'cut') throw new VnicError('failed', 'The generator did not say what it cut.');
+    return message.cut;
+  };
 
   return {
     finished,
@@ -143,6 +167,10 @@ export async function startGenerator(rig: Rig, options: GeneratorOptions): Promi
     setRate(ratePps) {
       const ratesPps = streams.map((stream) => (ratePps * stream.flows.length) / options.flows.length);
       say({ kind: 'rates', ratesPps });
+    },
+    cut: (az) => setCut(az, true),
+    async restore(az) {
+      await setCut(az, false);
     },
     progress() {
       const counts = messages.next('counts').then(toReport);

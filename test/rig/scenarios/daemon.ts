@@ -8,6 +8,7 @@ import { attachChecker, type CheckReport } from '../checker.ts';
 import { makeFlows, type RigFlow } from '../flows.ts';
 import { type GeneratorReport, startGenerator } from '../generator.ts';
 import type { Rig } from '../topology.ts';
+import { calmDown } from '../zone-run.ts';
 import { deviceInput } from './setting.ts';
 import { type Counted, readCounted } from './upgrade.ts';
 
@@ -48,6 +49,7 @@ export async function checkLife(
     counted.push(look(name));
     await sleep(options.pauseMs);
   }
+  await calmDown(generator, rig.azs.length);
   const sent = await generator.stop();
   await checker.settled(sent.sent);
   counted.push(look('after'));

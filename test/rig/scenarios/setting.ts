@@ -127,7 +127,7 @@ export function expectedQueues(
       const queue = chooseQueue({
         hash,
         bucket: bucketOf(hash),
-        az: options.azIndex(flow.az),
+        az: flow.outside ? 0 : options.azIndex(flow.az),
         rows: table.rows,
         usableQueues: table.usableQueues,
         ...(ruleQueues === undefined ? {} : { ruleQueues }),

@@ -52,6 +52,8 @@ struct rig_stream {
 	__u32 next;			/* below flows */
 	__u32 pad;
 	__u64 remaining;		/* packets it may still send */
+	__u64 last_ns;			/* CLOCK_MONOTONIC when its last packet was made; 0: none was */
+	__u64 longest_gap_ns;		/* between two packets */
 };
 
 struct rig_generator {

@@ -107,6 +107,9 @@ int rig_generate(struct xdp_md *ctx)
 	if (++stream->next >= stream->flows)
 		stream->next = 0;
 	stream->remaining--;
+	if (stream->last_ns && time_ns - stream->last_ns > stream->longest_gap_ns)
+		stream->longest_gap_ns = time_ns - stream->last_ns;
+	stream->last_ns = time_ns;
 	flow->payload.sequence++;
 	return bpf_redirect_map(&rig_devices, control->stream & (RIG_STREAMS - 1), XDP_ABORTED);
 }

@@ -55,6 +55,7 @@ export class AzSteering {
   readonly #tables: TableStore;
   readonly #state: DeviceState;
   readonly #metrics: () => DeviceMetrics;
+  readonly #adopted: AdoptedLoss[] = [];
 
   constructor({ dataplane, tables, state, metrics }: AzSteeringParts) {
     this.#dataplane = dataplane;
@@ -199,9 +200,9 @@ export class AzSteering {
     });
   }
 
-  /** Makes a state of the steering the active one, in order where queues allow it: recorded first, then switched. */
-  commitState(state: SteeringState, also: Partial<DeviceRecord>): number {
-    return this.#repeated(() => this.#commit(state, also, this.#tables.word()));
+  /** Makes what is recorded the active state, in order where queues allow it. */
+  commitRecorded(): number {
+    return this.#repeated(() => this.#commit(this.recordedState(), {}, this.#tables.word()));
   }
 
   /** Lets `action` plan from the steering as it is, and commit that; again where the kernel was faster. */
@@ -290,14 +291,19 @@ export class AzSteering {
     });
   }
 
+  /** Losses that were taken over since the last call, by whatever came first. */
+  takeAdopted(): AdoptedLoss[] {
+    return this.#adopted.splice(0);
+  }
+
   /**
    * Takes over what the kernel took out of use, and prepares for the next loss. What cannot be recorded now is lost all
    * the same: the next call throws why, until it is recorded.
    */
-  adoptLosses(): AdoptedLoss[] {
+  adoptLosses(): void {
     this.#state.retrySave();
     const losses = this.#unrecordedLosses();
-    if (losses.length === 0) return [];
+    if (losses.length === 0) return;
     let steering = this.recordedState();
     const adopted = losses.map(({ row, failed, loss }): AdoptedLoss => {
       const before = loss === null ? steering.current : this.#tables.read(loss.tableBefore);
@@ -311,8 +317,8 @@ export class AzSteering {
     };
     this.#state.note(change);
     for (const loss of adopted) this.#counted(loss, loss.failed.cause);
+    this.#adopted.push(...adopted);
     this.refreshStandbys();
-    return adopted;
   }
 }
 

@@ -61,9 +61,19 @@ export function startWatch(dataplane: Dataplane): void {
   });
 }
 
-/** Tells the watch that user space looks after the device. */
-export function beat({ watch }: Dataplane, now = process.hrtime.bigint()): void {
+/** Tells the watch that user space looks after the device. Gives for how long it had not been told, in ms; 0: it was in time. */
+export function beat({ watch }: Dataplane, now = process.hrtime.bigint()): number {
+  const staleSinceNs = watch.u64(0, offsets.staleSinceNs);
+  const lastNs = watch.u64(0, offsets.heartbeatNs);
   watch.storeU64(0, offsets.heartbeatNs, now);
+  return staleSinceNs === 0n || lastNs === 0n || staleSinceNs < lastNs ? 0 : Number((now - lastNs) / 1_000_000n);
+}
+
+/** Why the watch would take an AZ out of use if there were a table for that; null: it would not. */
+export function refusedLoss({ watch }: Dataplane, row: number): 'silence' | 'bfd' | null {
+  const refused = watch.u32(0, offsets.azs + row * VnicAzWatch.size + VnicAzWatch.offsets.refused);
+  if (refused === VnicLoss.silence) return 'silence';
+  return refused === VnicLoss.bfd ? 'bfd' : null;
 }
 
 /** Nobody looks after the device any more, and that is as it should be. */

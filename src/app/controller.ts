@@ -27,6 +27,7 @@ import { DeviceModel } from './device-model.ts';
 import type { Drift } from './drift.ts';
 import { Leftovers } from './leftovers.ts';
 import { deviceShape, onlineCpus } from './machine.ts';
+import { MachineTelemetry } from './machine-telemetry.ts';
 import { OpenDevices } from './open-devices.ts';
 import {
   type DamageReport,
@@ -62,6 +63,7 @@ const RUN_FOLDER = '/run/vnic';
 export class Controller {
   readonly native: Native;
   readonly records: RecordStore;
+  readonly telemetry: MachineTelemetry;
   readonly #lockFile: string;
   readonly #lockTimeoutMs: number;
   readonly #leftovers: Leftovers;
@@ -72,6 +74,7 @@ export class Controller {
   constructor(options: ControllerOptions) {
     this.native = options.native;
     this.records = new RecordStore(options.stateFolder, options.onDamage);
+    this.telemetry = new MachineTelemetry(options.native);
     this.#leftovers = new Leftovers(options.native, this.records);
     this.#open = options.keepOpen === true ? new OpenDevices() : null;
     const { native } = options;
@@ -234,7 +237,7 @@ export class Controller {
     const config = recordConfig(record);
     const dataplane = Dataplane.open(this.native, this.pins(device));
     const model = DeviceModel.of(config, record.settings.queueCpus);
-    return new AttachedDevice({ dataplane, record, config, model, records: this.records, pins: this.pins(device) });
+    return new AttachedDevice({ dataplane, record, config, model, records: this.records, pins: this.pins(device), telemetry: this.telemetry });
   }
 
   #recordMissing(device: DeviceId): VnicError {
@@ -275,6 +278,8 @@ export class Controller {
     const known = open.get(pins);
     if (known !== null) return known;
     const opened = this.open(device);
+    // The first switch may be that of a zone that is dying.
+    opened.tables.rehearse();
     open.put(pins, opened);
     return opened;
   }
@@ -392,6 +397,7 @@ export class Controller {
   /** Lets go of everything that is held open; what is attached stays. */
   close(): void {
     this.#open?.close();
+    this.telemetry.close();
   }
 }
 

@@ -4,9 +4,10 @@
  * over what the watch did by itself.
  */
 import { deviceText } from '../loader/pins.ts';
+import type { FailoverCause } from '../telemetry/metrics/switches.ts';
 import type { AttachedDevice } from './attached-device.ts';
 import type { AdoptedLoss } from './az-steering.ts';
-import { beat, endHeartbeat } from './az-watch.ts';
+import { beat, endHeartbeat, refusedLoss } from './az-watch.ts';
 import type { Controller } from './controller.ts';
 import type { Publish } from './keeper.ts';
 
@@ -15,6 +16,8 @@ export class Guard {
   readonly #publish: Publish;
   /** Devices whose losses could not be taken over, and why: told once. */
   readonly #refused = new Map<string, string>();
+  /** By device and AZ: why the kernel would take it out of use, if it could. */
+  readonly #refusedLosses = new Map<string, FailoverCause>();
 
   constructor(controller: Pick<Controller, 'heldOpen' | 'withDevice'>, publish: Publish) {
     this.#controller = controller;
@@ -25,27 +28,53 @@ export class Guard {
   look(): boolean {
     let found = false;
     for (const attached of this.#controller.heldOpen()) {
-      beat(attached.dataplane);
-      if (!attached.steering.hasUnrecordedLosses()) continue;
-      if (this.#adopt(attached)) found = true;
+      this.#beat(attached);
+      this.#tellRefusals(attached);
+      if (attached.steering.hasUnrecordedLosses()) this.#adopt(attached);
+      for (const loss of attached.steering.takeAdopted()) {
+        this.#publish({ type: 'az.failed', device: deviceText(attached.record.device), data: lossData(loss) });
+        found = true;
+      }
     }
     return found;
   }
 
-  #adopt({ record }: AttachedDevice): boolean {
+  #beat({ dataplane, record, config }: AttachedDevice): void {
+    const staleMs = beat(dataplane);
+    if (staleMs === 0) return;
+    const data = { staleMs, policy: config.failover.deadman };
+    this.#publish({ type: 'daemon.was_stale', device: deviceText(record.device), data });
+  }
+
+  /** What the kernel would do and has no table for, once for each time that it comes to that. */
+  #tellRefusals({ dataplane, record, config }: AttachedDevice): void {
+    const text = deviceText(record.device);
+    config.azs.forEach(({ name }, index) => {
+      const loss = refusedLoss(dataplane, index + 1);
+      const key = `${text} ${name}`;
+      if (this.#refusedLosses.get(key) === (loss ?? undefined)) return;
+      if (loss === null) {
+        this.#refusedLosses.delete(key);
+        return;
+      }
+      this.#refusedLosses.set(key, loss);
+      const message = `Without AZ ${name} too few queues would be left.`;
+      const remedy = `Recover another AZ, lower panic_share, or: vnicctl az fail ${name} --force`;
+      const data = { az: name, cause: loss, code: 'policy_refused', message, remedy };
+      this.#publish({ type: 'az.fail_refused', device: text, data });
+    });
+  }
+
+  #adopt({ record }: AttachedDevice): void {
     const text = deviceText(record.device);
     try {
-      const losses = this.#controller.withDevice(record.device, (attached) => attached.steering.adoptLosses());
+      this.#controller.withDevice(record.device, (attached) => attached.steering.adoptLosses());
       this.#refused.delete(text);
-      for (const loss of losses) this.#publish({ type: 'az.failed', device: text, data: lossData(loss) });
-      return losses.length > 0;
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      if (this.#refused.get(text) !== message) {
-        this.#refused.set(text, message);
-        this.#publish({ type: 'device.failed', device: text, data: { what: 'take over lost AZs', message } });
-      }
-      return false;
+      if (this.#refused.get(text) === message) return;
+      this.#refused.set(text, message);
+      this.#publish({ type: 'device.failed', device: text, data: { what: 'take over lost AZs', message } });
     }
   }
 

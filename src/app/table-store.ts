@@ -17,6 +17,10 @@ import type { Dataplane } from './dataplane.ts';
 /** Far longer than a packet takes through the program, which cannot sleep. */
 const GRACE_NS = 100_000_000n;
 
+const REHEARSALS = 8;
+/** No state of the control word: more AZs than there are. */
+const NEVER: SteeringWord = { table: null, lostAzs: 2 ** 32 - 1 };
+
 const { offsets } = VnicControl;
 const info = VnicTableInfo.offsets;
 const NO_TABLE = VnicNone.noTable;
@@ -158,6 +162,22 @@ export class TableStore {
     const end = process.hrtime.bigint();
     if (this.#bank() !== oldBank) this.#release(oldBank, generation);
     return { generation, commitNs: end - start };
+  }
+
+  /**
+   * Goes through a switch up to the compare-and-swap, which cannot succeed, so that the first real one finds its code
+   * compiled.
+   */
+  rehearse(): void {
+    const [spare] = this.#spares(1);
+    for (let time = 0; time < REHEARSALS; time++) {
+      this.standbyFor(time);
+      try {
+        this.activate(spare!, { expected: NEVER, lostAzs: 0 });
+      } catch (error) {
+        if (!(error instanceof SteeringMoved)) throw error;
+      }
+    }
   }
 
   commit(table: SteeringTable): Commit {

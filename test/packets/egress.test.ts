@@ -72,6 +72,37 @@ describe('packets that leave', () => {
 
   const flowEntry = () => [...dataplane.flows().values()][0]!.flow;
 
+  it('a flow leaves its TX queue when it was idle for long enough, a lost one at once, and at the deadline', () => {
+    const moves = (): number[] => {
+      const { movesInOrder, movesForced, movesRisked, heldPackets } = dataplane.counters();
+      return [movesInOrder, movesForced, movesRisked, heldPackets].map(Number);
+    };
+    const change = (table: SteeringTable, settleMs: number): void => {
+      dataplane.tables.activate(dataplane.tables.prepare(table), { settleMs });
+    };
+    useTable(tableOf(4));
+    assert.equal(send().queueMapping, 5);
+    change(tableOf(6), 60_000);
+    assert.equal(send().queueMapping, 5, 'the TX queue may hold the packet before');
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 60);
+    assert.equal(send().queueMapping, 7, 'nothing is so long in a TX queue');
+    change({ ...tableOf(8), usableQueues: 2n ** 64n - 1n - (1n << 6n) }, 60_000);
+    assert.equal(send().queueMapping, 9, 'its queue was lost');
+    change(tableOf(10), 0);
+    assert.equal(send().queueMapping, 11, 'there is no time left');
+    assert.deepEqual(moves(), [1, 1, 1, 1]);
+  });
+
+  it('a shaped flow stays on its TX queue for as long as fq may hold its packets', () => {
+    const limit = { rate: { bitsPerSecond: 1e9 }, burst: { bytes: 1e5 }, scope: 'rule', mode: 'shape' } as const;
+    dataplane.setRules([egressRule({ limit })]);
+    useTable(tableOf(4));
+    send();
+    dataplane.tables.activate(dataplane.tables.prepare(tableOf(6)), { settleMs: 60_000 });
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 60);
+    assert.equal(send().queueMapping, 5);
+  });
+
   it('a flow gets queue_mapping = queue + 1 as table, AZ and rule say', () => {
     const random = randomSource(42);
     const table = randomTable(random);

@@ -100,6 +100,7 @@ check-lint: client
 
 check-types: client
 	@node_modules/.bin/tsc --noEmit
+	@node_modules/.bin/tsc --noEmit -p src/daemon/page
 
 check-imports:
 	@$(NODE) scripts/check-imports.ts

@@ -5,6 +5,7 @@
 
 #include "flow.h"
 #include "parse.h"
+#include "rtt.h"
 
 #define VNIC_TC_NEXT (-1)		/* TC_ACT_UNSPEC and TCX_NEXT */
 #define VNIC_TC_DROP 2			/* TC_ACT_SHOT and TCX_DROP */
@@ -49,6 +50,12 @@ static __always_inline int vnic_handle_egress(struct __sk_buff *skb)
 		}
 		if (d.wait_ns)
 			vnic_delay(skb, bpf_ktime_get_ns() + d.wait_ns);
+		if (key.proto == IPPROTO_TCP) {
+			struct vnic_rtt *rtt = vnic_get_rtt();
+
+			if (rtt && unlikely(vnic_rtt_wants_leaving(rtt, d.hash, d.is_first, stats)))
+				vnic_rtt_look_leaving(skb, d.hash);
+		}
 	}
 	if (d.queue >= VNIC_MAX_QUEUES) {
 		stats->tx_unsteered_packets += packets;

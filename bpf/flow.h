@@ -28,6 +28,7 @@ struct vnic_decision {
 	__u32 marker;			/* 0: the packet is none */
 	__u32 flow;			/* with a marker: index of the flow's entry */
 	bool dropped;
+	bool is_first;			/* the flow was not known before */
 	__u8 drop_reason;
 };
 
@@ -161,6 +162,7 @@ static __always_inline void vnic_decide(struct vnic_decision *d, struct vnic_flo
 			stats->reclassified++;
 		}
 	} else {
+		d->is_first = true;
 		d->verdict = vnic_classify(key, generation);
 		d->hash = vnic_hash(key, control->hash_seed);
 		flow = vnic_flow_at(vnic_enter_flow(key, place, d->verdict, d->hash, stats));

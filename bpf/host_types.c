@@ -14,6 +14,7 @@
 #include <linux/ethtool.h>
 #include <linux/if_link.h>
 #include <linux/netlink.h>
+#include <linux/perf_event.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <linux/version.h>
@@ -96,6 +97,11 @@ enum host_ethtool_command {
 	HOST_ETHTOOL_GFEATURES = ETHTOOL_GFEATURES,
 };
 
+enum host_ethtool_strings {
+	HOST_ETHTOOL_STRINGS_STATS = ETH_SS_STATS,
+	HOST_ETHTOOL_STRINGS_LENGTH = ETH_GSTRING_LEN,
+};
+
 enum host_ioctl {
 	HOST_IOCTL_SIOCETHTOOL = SIOCETHTOOL,
 	HOST_IOCTL_SIOCGIFFLAGS = SIOCGIFFLAGS,
@@ -152,6 +158,20 @@ enum host_netlink {
 	HOST_NETLINK_SKIP_STATS = RTEXT_FILTER_SKIP_STATS,
 };
 
+enum host_perf {
+	HOST_PERF_TYPE_HARDWARE = PERF_TYPE_HARDWARE,
+	HOST_PERF_TYPE_SOFTWARE = PERF_TYPE_SOFTWARE,
+	HOST_PERF_HW_CYCLES = PERF_COUNT_HW_CPU_CYCLES,
+	HOST_PERF_HW_INSTRUCTIONS = PERF_COUNT_HW_INSTRUCTIONS,
+	HOST_PERF_HW_CACHE_REFERENCES = PERF_COUNT_HW_CACHE_REFERENCES,
+	HOST_PERF_HW_CACHE_MISSES = PERF_COUNT_HW_CACHE_MISSES,
+	HOST_PERF_SW_CONTEXT_SWITCHES = PERF_COUNT_SW_CONTEXT_SWITCHES,
+	HOST_PERF_SW_CPU_MIGRATIONS = PERF_COUNT_SW_CPU_MIGRATIONS,
+	HOST_PERF_FORMAT_TIME_ENABLED = PERF_FORMAT_TOTAL_TIME_ENABLED,
+	HOST_PERF_FORMAT_TIME_RUNNING = PERF_FORMAT_TOTAL_TIME_RUNNING,
+	HOST_PERF_FLAG_FD_CLOEXEC = PERF_FLAG_FD_CLOEXEC,
+};
+
 #define SHOW_STRUCT(name) struct name show_struct_##name
 #define SHOW_ENUM(name) enum name show_enum_##name
 
@@ -178,11 +198,15 @@ SHOW_STRUCT(xdp_md);
 SHOW_STRUCT(ethtool_channels);
 SHOW_STRUCT(ethtool_coalesce);
 SHOW_STRUCT(ethtool_drvinfo);
+SHOW_STRUCT(ethtool_gstrings);
 SHOW_STRUCT(ethtool_ringparam);
+SHOW_STRUCT(ethtool_sset_info);
+SHOW_STRUCT(ethtool_stats);
 SHOW_STRUCT(ethtool_value);
 SHOW_STRUCT(ifinfomsg);
 SHOW_STRUCT(ifreq);
 SHOW_STRUCT(nlmsghdr);
+SHOW_STRUCT(perf_event_attr);
 SHOW_STRUCT(rtattr);
 SHOW_STRUCT(sockaddr_un);
 SHOW_STRUCT(timespec);
@@ -196,12 +220,14 @@ SHOW_ENUM(bpf_stats_type);
 SHOW_ENUM(bpf_tc_attach_point);
 SHOW_ENUM(xdp_action);
 SHOW_ENUM(host_ethtool_command);
+SHOW_ENUM(host_ethtool_strings);
 SHOW_ENUM(host_headers);
 SHOW_ENUM(host_ioctl);
 SHOW_ENUM(host_libc);
 SHOW_ENUM(host_map_flag);
 SHOW_ENUM(host_map_update_flag);
 SHOW_ENUM(host_netlink);
+SHOW_ENUM(host_perf);
 SHOW_ENUM(host_prog_flag);
 SHOW_ENUM(host_test_run_flag);
 SHOW_ENUM(host_xdp_attached);

@@ -4,9 +4,11 @@
 #define VNIC_INGRESS_H
 
 #include "bfd_packet.h"
+#include "capture.h"
 #include "flow.h"
 #include "frame.h"
 #include "parse.h"
+#include "rtt.h"
 
 /* Reserves metadata before the frame; false if the driver gave no room. */
 static __always_inline bool vnic_put_metadata(struct xdp_md *ctx, const struct vnic_decision *d, __u64 rx_ns)
@@ -97,6 +99,8 @@ static __always_inline int vnic_handle_ingress(struct xdp_md *ctx)
 	if (unlikely(reason != VNIC_PARSED)) {
 		if (reason < VNIC_UNPARSED_REASONS)
 			stats->unparsed[reason]++;
+		if (unlikely(!vnic_replay && control->capture))
+			vnic_capture_packet(ctx, VNIC_NO_RULE, VNIC_NO_QUEUE, VNIC_OUTCOME_UNPARSED | reason << 8);
 		return XDP_PASS;
 	}
 	stats->parsed++;
@@ -108,6 +112,15 @@ static __always_inline int vnic_handle_ingress(struct xdp_md *ctx)
 	key.direction = VNIC_INGRESS;
 	vnic_decide(&d, &key, control, stats, 1, bytes, replay);
 	stats->az_packets[vnic_verdict_az(d.verdict) & 15]++;
+	if (!vnic_replay && key.proto == IPPROTO_TCP) {
+		struct vnic_rtt *rtt = vnic_get_rtt();
+
+		if (rtt && unlikely(vnic_rtt_wants_arriving(rtt, d.hash, d.is_first)))
+			vnic_rtt_look_arriving(ctx, d.hash, vnic_verdict_az(d.verdict));
+	}
+	if (unlikely(!vnic_replay && control->capture))
+		vnic_capture_packet(ctx, d.verdict, d.queue,
+				    d.dropped ? VNIC_OUTCOME_DROP | d.drop_reason << 8 : VNIC_OUTCOME_PASS);
 	if (d.dropped) {
 		if (d.drop_reason < VNIC_DROP_REASONS)
 			stats->drops[d.drop_reason]++;

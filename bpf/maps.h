@@ -17,6 +17,7 @@ const volatile __u32 vnic_flow_protected_jiffies = 251;
 /* Longer than a CPUMAP ring, or a TX queue, takes to be through with what it holds. */
 const volatile __u32 vnic_residence_jiffies = 126;
 const volatile __u32 vnic_tx_residence_jiffies = 6;
+const volatile __u32 vnic_shape_residence_jiffies = 501;	/* the shaping horizon */
 const volatile __u32 vnic_gro_hold_ns = 8000000;
 const volatile __u32 vnic_cpu_count = 1;			/* elements of vnic_cpu_stats */
 const volatile __u32 vnic_latency_sample_mask = 63;	/* one packet in mask + 1 is timed */

@@ -30,13 +30,14 @@ static __always_inline bool vnic_is_drained(const struct vnic_flow *flow, __u64 
 {
 	__u64 idle = bpf_jiffies64() - flow->last_seen_jiffies, wait = VNIC_DELIVERY_NS;
 
-	if (idle > vnic_residence_jiffies)
-		return true;
 	if (flow->key.direction == VNIC_EGRESS) {
+		/* fq holds a shaped packet until its departure time. */
 		if (vnic_verdict_flags(flow->verdict) & VNIC_VERDICT_SHAPE)
-			return false;
+			return idle > vnic_shape_residence_jiffies;
 		return idle > vnic_tx_residence_jiffies;
 	}
+	if (idle > vnic_residence_jiffies)
+		return true;
 	if ((__u32)flow->packets != flow->marker || READ_ONCE(flow->drained) != flow->marker)
 		return false;
 	/* GRO behind a CPUMAP entry may keep a segment for a jiffy (kernel/bpf/cpumap.c, since 6.15). */

@@ -44,13 +44,11 @@ static __always_inline __u32 vnic_msb(__u64 v)
 	return bit;
 }
 
-static __always_inline void vnic_record_latency(__u32 cpu, __u64 ns)
+/* See struct vnic_latency. */
+static __always_inline __u32 vnic_latency_bucket(__u64 ns)
 {
-	struct vnic_latency *latency = bpf_map_lookup_elem(&vnic_latency, &cpu);
 	__u32 index = ns;
 
-	if (!latency)
-		return;
 	if (ns >= VNIC_LATENCY_SUB_BUCKETS) {
 		__u32 msb = vnic_msb(ns);
 
@@ -59,7 +57,16 @@ static __always_inline void vnic_record_latency(__u32 cpu, __u64 ns)
 	if (index >= VNIC_LATENCY_BUCKETS)
 		index = VNIC_LATENCY_BUCKETS - 1;
 	barrier_var(index);
-	latency->bucket[index & (VNIC_LATENCY_BUCKETS - 1)]++;
+	return index & (VNIC_LATENCY_BUCKETS - 1);
+}
+
+static __always_inline void vnic_record_latency(__u32 cpu, __u64 ns)
+{
+	struct vnic_latency *latency = bpf_map_lookup_elem(&vnic_latency, &cpu);
+
+	if (!latency)
+		return;
+	latency->bucket[vnic_latency_bucket(ns)]++;
 	latency->sum_ns += ns;
 	latency->count++;
 }

@@ -278,6 +278,8 @@ struct vnic_control {
 	__u32 rule_slots;		/* capacity of one rule set */
 	__u32 hash_seed;		/* of the bucket hash; the flow table's keys derive from it */
 	__u32 bfd_sessions;		/* elements of vnic_bfd from the first on that may be in use */
+	__u32 capture;			/* 1: vnic_capture says what is captured */
+	__u32 pad;
 	__u16 queue_cpu[64];		/* CPU of each queue, or VNIC_NO_CPU */
 	struct vnic_table_info tables[128];	/* by generation */
 	/* By bank, then by the set of lost AZs: a table that was prepared for it, or VNIC_NO_STANDBY. */
@@ -285,6 +287,8 @@ struct vnic_control {
 };
 
 #include "vnic_abi_watch.h"
+#include "vnic_abi_trace.h"
+#include "vnic_abi_look.h"
 
 /* Index: CPU * VNIC_MAX_QUEUES + queue. Each CPU writes its own cells only. */
 struct vnic_queue_stats {
@@ -323,6 +327,7 @@ struct vnic_cpu_stats {
 	__u64 clock_ns;			/* the limiter's last reading of the precise clock, */
 	__u32 clock_jiffy;		/* the low half of jiffies then, */
 	__u32 clock_reuses;		/* and how often it was used again */
+	__u64 rtt_turn;			/* TCP packets that left; chooses those that are looked at */
 };
 
 /*

@@ -60,6 +60,8 @@ find_missing() {
 	have npm || missing+=(nodejs npm)
 	bpftool_present || missing_tools+=("$(first_candidate bpftool linux-tools-generic)")
 	have tshark || missing_tools+=(tshark)
+	# For the live page. Where it is a snap only (Ubuntu), containers cannot run it.
+	have chromium || ! candidate chromium || missing_tools+=(chromium)
 }
 
 apt_install() {

@@ -9,6 +9,7 @@ import { daemonMetrics, deviceMetrics } from '../src/telemetry/metrics/catalogue
 import { labelMeanings } from '../src/telemetry/metrics/metric.ts';
 import { defaultMetricSettings } from '../src/telemetry/metrics/sample.ts';
 import { dropReasonNames, unparsedReasonNames } from '../src/telemetry/metrics/series.ts';
+import { exceptionActions, redirectErrors } from '../src/telemetry/traces/model.ts';
 import { errorsPage } from './docs/errors-page.ts';
 import { metricsPage } from './docs/metrics-page.ts';
 import { restPage } from './docs/rest-page.ts';
@@ -26,6 +27,8 @@ const generated: Readonly<Record<string, string>> = {
     labels: labelMeanings,
     unparsedReasons: unparsedReasonNames,
     dropReasons: dropReasonNames,
+    redirectErrors,
+    exceptionActions,
     settings: defaultMetricSettings,
   }),
 };

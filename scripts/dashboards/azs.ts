@@ -47,6 +47,34 @@ export const azs = () =>
         ],
       },
       {
+        title: 'Round-trip times of TCP',
+        panels: [
+          lines({
+            title: 'Round-trip time, p50 and p99 (ms)',
+            description:
+              'To each AZ, measured in passing: from a packet that leaves with a timestamp to its echo. Without a name: to peers of no AZ that is known.',
+            queries: [0.5, 0.99].map((quantile) => ({
+              expr: `1e3 * histogram_quantile(${quantile}, sum by (device, az, le) (${rate(of('virtio_nic_rtt_seconds_bucket'))}))`,
+              legend: `{{device}} {{az}} p${100 * quantile}`,
+            })),
+            unit: 'ms',
+            noValue: 'no TCP packet was answered',
+            width: 16,
+          }),
+          lines({
+            title: 'Answers timed',
+            description: 'Round-trip times measured each second: a sample of the traffic.',
+            queries: [
+              {
+                expr: `sum by (device, az) (${rate(of('virtio_nic_rtt_seconds_count'))})`,
+                legend: '{{device}} {{az}}',
+              },
+            ],
+            width: 8,
+          }),
+        ],
+      },
+      {
         title: 'Failovers',
         panels: [
           number({

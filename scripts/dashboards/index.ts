@@ -5,15 +5,20 @@ import { azs } from './azs.ts';
 import { flows } from './flows.ts';
 import { host } from './host.ts';
 import { overview } from './overview.ts';
+import { perf } from './perf.ts';
 import { queues } from './queues.ts';
 import { rules } from './rules.ts';
 
-const makers = { overview, queues, azs, rules, flows, host };
+const makers = { overview, queues, azs, rules, flows, host, perf };
 
 /** By file name below dashboards/. */
 export function dashboards(): Map<string, Dashboard> {
   return new Map(Object.entries(makers).map(([name, make]) => [`${name}.json`, make()]));
 }
+
+const HARDWARE = 'only where the machine has hardware counters';
+const TRACED = 'only with daemon.telemetry.tracepoints: all';
+const BY_DRIVER = 'only where the driver counts by queue what XDP drops';
 
 /**
  * Metrics that may have no series on a machine where all is well, with the reason. Everything else that a dashboard or a
@@ -21,7 +26,27 @@ export function dashboards(): Map<string, Dashboard> {
  */
 export const conditionalMetrics: Readonly<Record<string, string>> = {
   virtio_nic_failover_commit_seconds: 'only after a failover that the daemon made',
+  virtio_nic_rtt_seconds_bucket: 'only with rtt_sample above 0, and numbers only with TCP traffic in both directions',
+  virtio_nic_rtt_seconds_count: 'only with rtt_sample above 0',
   virtio_nic_program_runs_total: 'only while the kernel counts runs of BPF programs',
   virtio_nic_program_run_seconds_total: 'only while the kernel counts runs of BPF programs',
   'program:virtio_nic_program_run_seconds:mean1m': 'only while the kernel counts runs of BPF programs',
+  virtio_nic_perf_cycles_total: HARDWARE,
+  virtio_nic_perf_instructions_total: HARDWARE,
+  virtio_nic_perf_cache_references_total: HARDWARE,
+  virtio_nic_perf_cache_misses_total: HARDWARE,
+  'instance:virtio_nic_cycles:per_packet_rate1m': HARDWARE,
+  'instance:virtio_nic_instructions:per_packet_rate1m': HARDWARE,
+  'instance:virtio_nic_cache_misses:per_packet_rate1m': HARDWARE,
+  virtio_nic_cpumap_enqueued_packets_total: TRACED,
+  virtio_nic_cpumap_rounds_total: TRACED,
+  virtio_nic_cpumap_sleeps_total: TRACED,
+  virtio_nic_napi_polls_total: TRACED,
+  virtio_nic_napi_polled_packets_total: TRACED,
+  virtio_nic_napi_budget_exhausted_total: TRACED,
+  virtio_nic_softirq_seconds_total: TRACED,
+  virtio_nic_softirq_runs_total: TRACED,
+  virtio_nic_driver_drops_total: BY_DRIVER,
+  virtio_nic_unexplained_drops_total: BY_DRIVER,
+  'device:virtio_nic_unexplained_drops:rate1m': BY_DRIVER,
 };

@@ -16,6 +16,8 @@ export interface MetricsReference {
   readonly labels: Readonly<Record<string, string>>;
   readonly unparsedReasons: readonly string[];
   readonly dropReasons: readonly string[];
+  readonly redirectErrors: readonly string[];
+  readonly exceptionActions: readonly string[];
   readonly settings: { readonly maxRules: number; readonly maxTopFlows: number };
 }
 
@@ -28,6 +30,7 @@ const list = (names: readonly string[]): string => names.map((name) => `\`${name
 
 export function metricsPage(reference: MetricsReference): string {
   const { device, daemon, labels, unparsedReasons, dropReasons, settings } = reference;
+  const { redirectErrors, exceptionActions } = reference;
   const unexplained = [...device, ...daemon].flatMap((metric) => metric.labels).filter((label) => !(label in labels));
   if (unexplained.length > 0) throw new Error(`labels without a meaning: ${unexplained.join(', ')}`);
   const rows = [...daemon.map((metric) => row(metric, [])), ...device.map((metric) => row(metric, ['device']))];
@@ -65,6 +68,12 @@ ${Object.entries(labels)
 
 Reasons for which a packet has no flow: ${list(unparsedReasons)}.
 
-Reasons for which a packet is dropped: ${list(dropReasons)}.
+Reasons for which a packet is dropped: ${list(dropReasons)}; on the way to its CPU: \`ring_full\`, \`no_memory\`.
+
+Reasons for which a packet cannot be redirected: ${list(redirectErrors)}. Actions of exceptions: ${list(exceptionActions)}.
+
+What is counted by perf events, tracepoints and the driver, what it costs and how it is switched on and off is described in
+[Running the daemon](operations.md#what-measuring-costs). Where a machine does not have it, there is no series and no 0:
+\`perf_available\` is 0 and \`unavailable\` in the JSON has the reason.
 `;
 }

@@ -2,7 +2,7 @@
 /** AZs, failures of them and rebalancing, as operations take and give them. */
 import { z } from 'zod';
 import { azSchema } from '../config/schema.ts';
-import { count, counter, listOf, nullableInt } from './schema-parts.ts';
+import { count, counter, latency, listOf, nullableInt } from './schema-parts.ts';
 
 export const az = azSchema.meta({ id: 'AzSpec' });
 
@@ -63,6 +63,7 @@ export const azStatus = azSchema
     since: z.string().nullable().meta({ description: 'ISO 8601', format: 'date-time' }),
     evidence: z.string().nullable().meta({ description: 'what the AZ was found dead by' }),
     health: azHealth.nullable().meta({ description: 'null: neither silence nor BFD is looked at' }),
+    rtt: latency.nullable().meta({ description: 'round-trip times of TCP since attach; null: none measured yet' }),
   })
   .meta({ id: 'AzStatus' });
 

@@ -38,6 +38,14 @@ const accessErrors = ['unauthorized', 'not_permitted', 'too_many_requests'] as c
 
 export const daemonRoutes: readonly Route[] = [
   {
+    id: 'getPage',
+    path: '/',
+    summary: 'The live page: devices, queues, AZs, flows, rules and events, for browsers',
+    types: ['text/html'],
+    schema: z.string(),
+    errors: ['too_many_requests'],
+  },
+  {
     id: 'getHealth',
     path: '/healthz',
     summary: 'The daemon runs',

@@ -17,6 +17,7 @@ const groups: Readonly<Record<OperationGroup, () => Promise<readonly unknown[]>>
   azs: async () => (await import('./operations/azs.ts')).azOperations,
   steering: async () => (await import('./operations/steering.ts')).steeringOperations,
   dataplane: async () => (await import('./operations/dataplane.ts')).dataplaneOperations,
+  look: async () => (await import('./operations/look.ts')).lookOperations,
 };
 
 /** Throws `failed` for an operation that is not where `routes` says. */

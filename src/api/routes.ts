@@ -9,7 +9,7 @@ import type { OperationId } from './operations/index.ts';
 
 const device = '/api/v1/devices/{device}';
 
-export type OperationGroup = 'devices' | 'rules' | 'rule' | 'azs' | 'steering' | 'dataplane';
+export type OperationGroup = 'devices' | 'rules' | 'rule' | 'azs' | 'steering' | 'dataplane' | 'look';
 
 export const routes: Readonly<Record<OperationId, readonly [method: Method, path: string, group: OperationGroup]>> = {
   listDevices: ['get', '/api/v1/devices', 'devices'],
@@ -37,5 +37,10 @@ export const routes: Readonly<Record<OperationId, readonly [method: Method, path
   listQueues: ['get', `${device}/queues`, 'dataplane'],
   listFlows: ['get', `${device}/flows`, 'dataplane'],
   getTable: ['get', `${device}/table`, 'dataplane'],
+  getPerf: ['get', `${device}/perf`, 'dataplane'],
   explainPacket: ['post', `${device}/explain`, 'dataplane'],
+  getLatency: ['get', `${device}/latency`, 'look'],
+  startCapture: ['post', `${device}/capture`, 'look'],
+  readCapture: ['post', `${device}/capture/read`, 'look'],
+  stopCapture: ['delete', `${device}/capture`, 'look'],
 };

@@ -21,3 +21,33 @@ export function listOf<Item extends z.ZodType>(item: Item) {
       },
     });
 }
+
+const nullableNs = z.number().nullable();
+
+const quantiles = {
+  count: counter,
+  meanNs: nullableNs,
+  p50Ns: nullableNs,
+  p90Ns: nullableNs,
+  p99Ns: nullableNs,
+  p999Ns: nullableNs,
+};
+
+export const latency = z
+  .object(quantiles)
+  .meta({ id: 'Latency', description: 'Times of a sample since attach. Quantiles are at most 1/16 too high.' });
+
+export const latencyHistogram = z
+  .object({
+    ...quantiles,
+    buckets: z.array(
+      z.object({ upToNs: z.number(), count: counter }).meta({
+        id: 'LatencyBucket',
+        description: 'From the edge of the bucket before it; those without any are left out.',
+      }),
+    ),
+  })
+  .meta({
+    id: 'LatencyHistogram',
+    description: 'Counts since attach: the difference of two looks is what came since.',
+  });

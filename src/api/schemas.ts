@@ -9,7 +9,7 @@ import { errorTable } from '../errors.ts';
 import { MAX_RULE_ID } from '../steering/rules/model.ts';
 import { ruleSchema } from '../steering/rules/schema.ts';
 import { az, azStatus } from './az-schemas.ts';
-import { count, counter, listOf, nullableInt } from './schema-parts.ts';
+import { count, counter, latency, listOf, nullableInt } from './schema-parts.ts';
 
 export * from './az-schemas.ts';
 export { counter } from './schema-parts.ts';
@@ -81,7 +81,7 @@ export const flow = z
     bytes: z.number(),
     droppedPackets: z.number(),
     droppedBytes: z.number(),
-    bitsPerSecond: z.number().meta({ description: 'mean since the flow was first seen' }),
+    bitsPerSecond: z.number().meta({ description: 'over the last moments; a first look takes a quarter of a second' }),
     ageSeconds: z.number(),
     idleSeconds: z.number(),
     queue: nullableInt,
@@ -188,19 +188,6 @@ export const dataplaneCounters = z
     heldPackets: counter,
   })
   .meta({ id: 'DataplaneCounters' });
-
-const nullableNs = z.number().nullable();
-
-export const latency = z
-  .object({
-    count: counter,
-    meanNs: nullableNs,
-    p50Ns: nullableNs,
-    p90Ns: nullableNs,
-    p99Ns: nullableNs,
-    p999Ns: nullableNs,
-  })
-  .meta({ id: 'Latency', description: 'From XDP entry to the target CPU, of the packets that were timed.' });
 
 export const deviceStatus = z
   .object({

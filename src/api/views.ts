@@ -9,6 +9,13 @@ import { formatRule } from '../steering/rules/format.ts';
 import type { Rule } from '../steering/rules/model.ts';
 import type { RuleInput } from '../steering/rules/schema.ts';
 import { noQueue } from '../steering/table.ts';
+import {
+  type LatencyCells,
+  type LatencySummary,
+  latencyBucketEdgeNs,
+  readRttCells,
+  summarizeLatency,
+} from '../telemetry/counters.ts';
 
 export interface RuleView extends RuleInput {
   counters: RuleCounters;
@@ -18,10 +25,20 @@ export function ruleView(device: AttachedDevice, rule: Rule): RuleView {
   return { ...formatRule(rule), counters: device.countersOf(rule.id) };
 }
 
-export function azView({ config, state, cause, since, evidence, watch }: AzStatus) {
+export function azView(az: AzStatus & { rtt?: LatencySummary | null }) {
+  const { config, state, cause, since, evidence, watch, rtt = null } = az;
   const { queues: _, weight: __, prefixes = [], ...rest } = formatAz(config);
   const { weight } = config;
-  return { ...rest, queues: [...config.queues], weight, prefixes, state, cause, since, evidence, health: watch };
+  return { ...rest, queues: [...config.queues], weight, prefixes, state, cause, since, evidence, health: watch, rtt };
+}
+
+/** All AZs of a device, with the round-trip times to them. */
+export function azViews(device: AttachedDevice) {
+  const rows = readRttCells(device.dataplane.rtts);
+  return device.azs().map((az, index) => {
+    const cells = rows[index + 1];
+    return azView({ ...az, rtt: cells === undefined || cells.count === 0n ? null : summarizeLatency(cells) });
+  });
 }
 
 export function moveCounts({ moved, forced, planned, collateral, maxOverMean }: PlanSummary) {
@@ -64,4 +81,12 @@ export function movesByQueue(
     counts.set(key, known);
   }
   return [...counts.values()];
+}
+
+/** A histogram with its quantiles; buckets that hold nothing are left out. */
+export function histogramView(cells: LatencyCells) {
+  const buckets = [...cells.buckets.entries()].flatMap(([bucket, count]) =>
+    count === 0n ? [] : [{ upToNs: latencyBucketEdgeNs(bucket), count }],
+  );
+  return { ...summarizeLatency(cells), buckets };
 }

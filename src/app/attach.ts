@@ -19,6 +19,7 @@ import { Dataplane } from './dataplane.ts';
 import type { DeviceModel } from './device-model.ts';
 import { canShape, qdiscKinds } from './machine.ts';
 import type { DataplaneSettings, EgressHook, RecordDraft, RecordStore } from './record.ts';
+import { configureRtt } from './rtt.ts';
 import { type PreparedRules, RuleStore } from './rule-store.ts';
 import { TableStore } from './table-store.ts';
 
@@ -176,6 +177,7 @@ function perform(action: AttachAction, input: AttachInput, work: Work, ports: At
       work.table = writeTables(new TableStore(dataplane), state, config.failover);
       writeBfdSessions(dataplane, config.azs);
       configureWatch(dataplane, config);
+      configureRtt(dataplane, config.rttSample, settings.egress);
       return;
     }
     case 'pin':

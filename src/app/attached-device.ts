@@ -16,7 +16,7 @@ import { planRules, type RulePlan } from '../steering/rules/validate.ts';
 import { type QueueCounters, readCounters, readLatency, readQueueCounters } from '../telemetry/counters.ts';
 import type { DeviceSample } from '../telemetry/metrics/sample.ts';
 import { fillCpumap, LINK_XDP } from './attach.ts';
-import { AzSteering, setOf } from './az-steering.ts';
+import { AzSteering, type PreparedTable, setOf } from './az-steering.ts';
 import type { Dataplane } from './dataplane.ts';
 import { DeviceMetrics } from './device-metrics.ts';
 import { DeviceModel } from './device-model.ts';
@@ -32,13 +32,17 @@ import type {
 } from './device-status.ts';
 import { type Drift, type DriftParts, findDrift, isInterrupted, repairsFor } from './drift.ts';
 import { type Explanation, explainFrame } from './explain.ts';
-import { type FlowNames, type FlowOrder, type FlowStatus, flowStatus } from './flows.ts';
+import { FlowMeter, type FlowOrder } from './flow-meter.ts';
+import { type FlowNames, type FlowStatus, flowStatus } from './flows.ts';
 import { LoadSteering, type Preview, type PreviewAsked } from './load-steering.ts';
 import { canShape } from './machine.ts';
+import type { MachineTelemetry } from './machine-telemetry.ts';
+import type { PerfReport } from './perf-report.ts';
 import type { RebalanceAsked, RebalanceChange } from './rebalancing.ts';
 import type { DeviceRecord, RecordStore } from './record.ts';
+import { configureRtt } from './rtt.ts';
 import { RuleStore } from './rule-store.ts';
-import { TableStore } from './table-store.ts';
+import { SteeringMoved, TableStore } from './table-store.ts';
 
 export interface AttachedParts {
   dataplane: Dataplane;
@@ -47,6 +51,7 @@ export interface AttachedParts {
   model: DeviceModel;
   records: RecordStore;
   pins: PinFolder;
+  telemetry: MachineTelemetry;
 }
 
 export class AttachedDevice implements Disposable, FlowNames {
@@ -56,7 +61,9 @@ export class AttachedDevice implements Disposable, FlowNames {
   readonly steering: AzSteering;
   readonly #state: DeviceState;
   readonly #load: LoadSteering;
+  readonly flowMeter = new FlowMeter();
   readonly #pins: PinFolder;
+  readonly #telemetry: MachineTelemetry;
   #metrics: DeviceMetrics | undefined;
   /** Of the rules that are in effect; made with the first change. */
   #plan: RulePlan | undefined;
@@ -67,6 +74,7 @@ export class AttachedDevice implements Disposable, FlowNames {
     this.rules = new RuleStore(parts.dataplane);
     this.#state = new DeviceState(parts.records, parts.record, parts.config, parts.model);
     this.#pins = parts.pins;
+    this.#telemetry = parts.telemetry;
     const { dataplane, tables } = this;
     this.steering = new AzSteering({ dataplane, tables, state: this.#state, metrics: () => this.metrics });
     const { steering } = this;
@@ -93,13 +101,12 @@ export class AttachedDevice implements Disposable, FlowNames {
 
   status(): DeviceStatus {
     const { settings } = this.record;
-    using link = this.#pins.open(LINK_XDP);
     return {
       device: deviceText(this.record.device),
       mode: settings.mode,
       egress: settings.egress,
       queues: settings.queues,
-      ifindex: linkInfo(this.dataplane.native, link).ifindex,
+      ifindex: this.#ifindex(),
       activeTable: this.tables.active(),
       ruleGeneration: this.rules.generation(),
       rules: this.config.rules.length,
@@ -113,12 +120,32 @@ export class AttachedDevice implements Disposable, FlowNames {
 
   /** Made on first use: a command that is soon over has no use for it. */
   get metrics(): DeviceMetrics {
-    this.#metrics ??= new DeviceMetrics(this.dataplane);
+    this.#metrics ??= new DeviceMetrics({
+      dataplane: this.dataplane,
+      telemetry: this.#telemetry,
+      device: this.record.device,
+      ifindex: this.#ifindex(),
+    });
     return this.#metrics;
+  }
+
+  /** What is counted in this process only is counted from now on. */
+  beginMeasuring(): void {
+    this.metrics.begin();
   }
 
   sample(): DeviceSample {
     return this.metrics.sample(this.record, this.azs());
+  }
+
+  /** What the kernel's instruments say. */
+  perf(): PerfReport {
+    return this.metrics.perf();
+  }
+
+  #ifindex(): number {
+    using link = this.#pins.open(LINK_XDP);
+    return linkInfo(this.dataplane.native, link).ifindex;
   }
 
   /** Where the kernel differs from what was asked for. */
@@ -166,7 +193,7 @@ export class AttachedDevice implements Disposable, FlowNames {
         this.#commitConfig(this.config, this.#planRules(this.config.rules));
       },
       table: () => {
-        this.steering.commitState(this.steering.recordedState(), {});
+        this.steering.commitRecorded();
       },
       watch: () => this.steering.configureWatch(this.config.azs),
     });
@@ -188,8 +215,9 @@ export class AttachedDevice implements Disposable, FlowNames {
     });
   }
 
-  flows(top: number, by: FlowOrder): FlowStatus[] {
-    return flowStatus(this.dataplane, this, top, by);
+  /** @param meter of an earlier look, where this object is not the one that looked */
+  flows(top: number, by: FlowOrder, meter = this.flowMeter): FlowStatus[] {
+    return flowStatus(this.dataplane, this, top, by, meter);
   }
 
   explain(frame: Uint8Array, direction: 'ingress' | 'egress'): Explanation {
@@ -308,22 +336,22 @@ export class AttachedDevice implements Disposable, FlowNames {
 
   /** Adds or changes an AZ. Buckets move where its queues or weights ask for it. */
   setAz(az: AzConfig): AzChange {
-    return this.#changeAzs(az.name, this.#withAz(az), this.record.failedAzs);
+    return this.#changeAzs(az.name, this.#withAz(az));
   }
 
   /** What setAz would move. Nothing is changed. */
   planSet(az: AzConfig): StateChange['plan'] {
-    return this.#planAzs(this.#withAz(az), this.record.failedAzs);
+    return this.#planAzs(this.#withAz(az));
   }
 
   /** Replaces all AZs; those that keep their name stay failed if they were. */
   replaceAzs(azs: readonly AzConfig[]): AzChange {
-    return this.#changeAzs('*', azs, this.#failedAmong(azs));
+    return this.#changeAzs('*', azs);
   }
 
   /** What replaceAzs would move. Nothing is changed. */
   planReplacement(azs: readonly AzConfig[]): StateChange['plan'] {
-    return this.#planAzs(azs, this.#failedAmong(azs));
+    return this.#planAzs(azs);
   }
 
   #failedAmong(azs: readonly AzConfig[]): DeviceRecord['failedAzs'] {
@@ -331,12 +359,12 @@ export class AttachedDevice implements Disposable, FlowNames {
   }
 
   deleteAz(name: string): AzChange {
-    return this.#changeAzs(name, this.#withoutAz(name), this.#failedWithout(name));
+    return this.#changeAzs(name, this.#withoutAz(name));
   }
 
   /** What deleteAz would move. Nothing is changed. */
   planDeletion(name: string): StateChange['plan'] {
-    return this.#planAzs(this.#withoutAz(name), this.#failedWithout(name));
+    return this.#planAzs(this.#withoutAz(name));
   }
 
   #withAz(az: AzConfig): AzConfig[] {
@@ -350,12 +378,8 @@ export class AttachedDevice implements Disposable, FlowNames {
     return this.config.azs.filter((az) => az.name !== name);
   }
 
-  #failedWithout(name: string): DeviceRecord['failedAzs'] {
-    return this.record.failedAzs.filter((az) => az.name !== name);
-  }
-
-  #planAzs(azs: readonly AzConfig[], failedAzs: DeviceRecord['failedAzs']): StateChange['plan'] {
-    return this.#planSpec({ ...this.config, azs }, failedAzs).plan;
+  #planAzs(azs: readonly AzConfig[]): StateChange['plan'] {
+    return this.#planSpec({ ...this.config, azs }, this.#failedAmong(azs)).plan;
   }
 
   #planSpec(spec: DeviceConfig, failedAzs: DeviceRecord['failedAzs']): StateChange {
@@ -363,26 +387,36 @@ export class AttachedDevice implements Disposable, FlowNames {
     return this.steering.planSpec(spec, failedAzs);
   }
 
-  #changeAzs(name: string, azs: readonly AzConfig[], failedAzs: DeviceRecord['failedAzs']): AzChange {
-    return this.#changeSpec(name, { ...this.config, azs }, { failedAzs });
+  #changeAzs(name: string, azs: readonly AzConfig[]): AzChange {
+    return this.#changeSpec(name, { ...this.config, azs });
   }
 
   /** AZs and rules together: the table and the rule set that belong to them are prepared first, then recorded. */
-  #changeSpec(
-    name: string,
-    spec: DeviceConfig,
-    also: Partial<DeviceRecord> & Pick<DeviceRecord, 'failedAzs'>,
-  ): AzChange {
+  #changeSpec(name: string, spec: DeviceConfig, also: Partial<DeviceRecord> = {}): AzChange {
+    this.steering.adoptLosses();
     const earlier = this.config.azs;
-    const { state, plan: result } = this.#planSpec(spec, also.failedAzs);
-    const lostAzs = setOf(DeviceModel.of(spec, this.record.settings.queueCpus), also.failedAzs);
-    const prepared = this.steering.prepare(state, { lostAzs }, spec.failover);
-    this.#commitConfig(spec, this.#planRules(spec.rules), { ...also, tableGeneration: prepared.generation });
-    const commitNs = prepared.activate();
+    const failedAzs = this.#failedAmong(spec.azs);
+    const { state, plan: result } = this.#planSpec(spec, failedAzs);
+    const lostAzs = setOf(DeviceModel.of(spec, this.record.settings.queueCpus), failedAzs);
+    const prepared = this.steering.prepare(state, { lostAzs, expected: this.tables.word() }, spec.failover);
+    const { generation } = prepared;
+    this.#commitConfig(spec, this.#planRules(spec.rules), { ...also, failedAzs, tableGeneration: generation });
+    const commitNs = this.#activate(prepared);
     this.steering.configureWatch(earlier);
+    configureRtt(this.dataplane, spec.rttSample, this.record.settings.egress);
     const change = { az: name, plan: result, commitNs };
     this.metrics.countPlanned(change);
     return change;
+  }
+
+  /** The kernel may have lost an AZ since the change was planned: what is recorded is planned again then. */
+  #activate(prepared: PreparedTable): number {
+    try {
+      return prepared.activate();
+    } catch (error) {
+      if (!(error instanceof SteeringMoved)) throw error;
+      return this.steering.commitRecorded();
+    }
   }
 
   /**
@@ -397,11 +431,12 @@ export class AttachedDevice implements Disposable, FlowNames {
       throw new VnicError('conflict', message, { remedy: 'Detach it and attach it again to change num_queues.' });
     }
     const spec = { ...section, rules: reuseRules(this.config.rules, section.rules) };
-    this.#changeSpec('*', spec, { failedAzs: this.#failedAmong(section.azs), configSha256 });
+    this.#changeSpec('*', spec, { configSha256 });
     return true;
   }
 
   close(): void {
+    this.#metrics?.close();
     this.dataplane.close();
   }
 

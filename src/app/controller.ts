@@ -237,7 +237,15 @@ export class Controller {
     const config = recordConfig(record);
     const dataplane = Dataplane.open(this.native, this.pins(device));
     const model = DeviceModel.of(config, record.settings.queueCpus);
-    return new AttachedDevice({ dataplane, record, config, model, records: this.records, pins: this.pins(device), telemetry: this.telemetry });
+    return new AttachedDevice({
+      dataplane,
+      record,
+      config,
+      model,
+      records: this.records,
+      pins: this.pins(device),
+      telemetry: this.telemetry,
+    });
   }
 
   #recordMissing(device: DeviceId): VnicError {
@@ -280,6 +288,7 @@ export class Controller {
     const opened = this.open(device);
     // The first switch may be that of a zone that is dying.
     opened.tables.rehearse();
+    opened.beginMeasuring();
     open.put(pins, opened);
     return opened;
   }

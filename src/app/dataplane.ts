@@ -12,6 +12,7 @@ import {
   VnicAzIndex,
   VnicAzPrefix,
   VnicBfdSession,
+  VnicCapture,
   VnicControl,
   VnicCpuStats,
   VnicExplanation,
@@ -23,6 +24,7 @@ import {
   VnicProgSlot,
   VnicQueueStats,
   VnicReplayFrame,
+  VnicRtt,
   VnicRuleAction,
   VnicRuleState,
   VnicShape,
@@ -81,6 +83,8 @@ const LATENCY_SAMPLE_SHIFT = 6;
 const RESIDENCE_NS = 500e6;
 /** A queueing discipline of 1000 packets of 1500 bytes, sent at 1 Gbit/s. */
 const TX_RESIDENCE_NS = 12e6;
+/** VNIC_SHAPE_HORIZON_TICKS in bpf/limiter.h. */
+const SHAPE_HORIZON_NS = 2e9;
 
 /** splitmix32, so that the flow table's keys follow from the one seed that is kept. */
 function flowHashKeys(seed: number): number[] {
@@ -114,6 +118,7 @@ function objectSettings(native: Native, size: DataplaneSize): ObjectSettings {
       vnic_queue_stats: { maxEntries: cpus * VnicLimits.maxQueues },
       vnic_cpu_stats: { maxEntries: cpus },
       vnic_latency: { maxEntries: cpus },
+      vnic_capture_copy: { maxEntries: cpus },
     },
     constants: {
       vnic_flow_set_mask: sets - 1,
@@ -121,6 +126,7 @@ function objectSettings(native: Native, size: DataplaneSize): ObjectSettings {
       vnic_flow_protected_jiffies: jiffies(1e9),
       vnic_residence_jiffies: jiffies(RESIDENCE_NS),
       vnic_tx_residence_jiffies: jiffies(TX_RESIDENCE_NS),
+      vnic_shape_residence_jiffies: jiffies(SHAPE_HORIZON_NS),
       vnic_gro_hold_ns: 2 * jiffyNs(native),
       vnic_cpu_count: cpus,
       vnic_latency_sample_mask: 2 ** (size.latencySampleShift ?? LATENCY_SAMPLE_SHIFT) - 1,
@@ -155,7 +161,12 @@ export class Dataplane implements Disposable {
   readonly watch: MappedArray<VnicWatch>;
   readonly explanation: MappedArray<VnicExplanation>;
   readonly replayFrame: MappedArray<VnicReplayFrame>;
+  readonly rtt: MappedArray<VnicRtt>;
+  /** Round-trip times of TCP, by row. */
+  readonly rtts: MappedArray<VnicLatency>;
+  readonly capture: MappedArray<VnicCapture>;
   #events: RingBuffer | undefined;
+  #captured: RingBuffer | undefined;
 
   private constructor(native: Native, maps: ReadonlyMap<MapName, BpfMap>, programs: ReadonlyMap<ProgramName, Fd>) {
     this.native = native;
@@ -185,6 +196,9 @@ export class Dataplane implements Disposable {
     this.watch = mapped('vnic_watch', VnicWatch);
     this.explanation = mapped('vnic_explanation', VnicExplanation);
     this.replayFrame = mapped('vnic_replay_frame', VnicReplayFrame);
+    this.rtt = mapped('vnic_rtt', VnicRtt);
+    this.rtts = mapped('vnic_rtts', VnicLatency);
+    this.capture = mapped('vnic_capture', VnicCapture);
   }
 
   /** Loads the object. Nothing is pinned or attached; steering is off until a table is made active. */
@@ -282,6 +296,12 @@ export class Dataplane implements Disposable {
     return this.#events;
   }
 
+  /** Captured packets since the last call of anybody. */
+  get captured(): RingBuffer {
+    this.#captured ??= new RingBuffer(this.native, this.#map('vnic_captured'));
+    return this.#captured;
+  }
+
   pin(pins: PinFolder): void {
     for (const [name, map] of this.#maps) map.pin(pins.pathOf(name));
     for (const [name, program] of this.#programs) pins.pin(program, name);
@@ -314,6 +334,7 @@ export class Dataplane implements Disposable {
   /** Unmaps and closes; pins and attachments stay. */
   close(): void {
     this.#events?.close();
+    this.#captured?.close();
     for (const opened of this.#opened.splice(0)) opened[Symbol.dispose]();
     closeAll(this.#maps, this.#programs);
   }

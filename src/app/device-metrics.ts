@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** An open device as the metrics see it. */
 import { deviceText } from '../loader/pins.ts';
-import { kernelCountsRuns, readProgramRuns } from '../telemetry/metrics/programs.ts';
+import { readProgramRuns } from '../telemetry/metrics/programs.ts';
 import { type DeviceSample, DeviceSampler, defaultMetricSettings } from '../telemetry/metrics/sample.ts';
 import {
   countFailover,
@@ -12,8 +12,11 @@ import {
 } from '../telemetry/metrics/switches.ts';
 import { readTopFlowBytes } from '../telemetry/metrics/top-flows.ts';
 import { type Dataplane, programNames } from './dataplane.ts';
+import { DeviceInstruments, type InstrumentParts } from './device-instruments.ts';
 import type { AzChange, AzStatus } from './device-status.ts';
 import { onlineCpus } from './machine.ts';
+import type { MachineTelemetry } from './machine-telemetry.ts';
+import { type PerfReport, perfReport } from './perf-report.ts';
 import type { DeviceRecord } from './record.ts';
 
 /** Looking through the whole flow table is worth doing once for several scrapes. */
@@ -22,13 +25,23 @@ const TOP_FLOWS_FOR_MS = 5000;
 export class DeviceMetrics {
   readonly #dataplane: Dataplane;
   readonly #sampler: DeviceSampler;
+  readonly #telemetry: MachineTelemetry;
+  readonly #instruments: DeviceInstruments;
   readonly #cpuNodes = new Map(onlineCpus().map(({ cpu, numaNode }) => [cpu, numaNode]));
   readonly #switches: SwitchCounters = newSwitchCounters();
   #topFlows: { bytes: bigint[]; untilMs: number } = { bytes: [], untilMs: 0 };
 
-  constructor(dataplane: Dataplane) {
-    this.#dataplane = dataplane;
-    this.#sampler = new DeviceSampler(dataplane);
+  constructor(parts: InstrumentParts) {
+    this.#dataplane = parts.dataplane;
+    this.#telemetry = parts.telemetry;
+    this.#sampler = new DeviceSampler(parts.dataplane);
+    this.#instruments = new DeviceInstruments(parts);
+  }
+
+  /** Begins to count what is counted from the first look on. */
+  begin(): void {
+    this.#instruments.traces();
+    this.#instruments.driverDrops();
   }
 
   sample(record: DeviceRecord, azs: readonly AzStatus[]): DeviceSample {
@@ -39,8 +52,22 @@ export class DeviceMetrics {
       azs: azs.map(({ name, queues, state }) => ({ name, queues, up: state === 'up' })),
       cpuNodes: this.#cpuNodes,
       topFlowBytes: this.#topFlowBytes(),
-      programs: readProgramRuns(dataplane.native, programs, kernelCountsRuns()),
+      programs: readProgramRuns(dataplane.native, programs, this.#telemetry.countsRuns),
+      traces: this.#instruments.traces(),
+      driverDrops: this.#instruments.driverDrops(),
       switches: this.#switches,
+    });
+  }
+
+  perf(): PerfReport {
+    const telemetry = this.#telemetry;
+    return perfReport({
+      dataplane: this.#dataplane,
+      events: telemetry.perf(0),
+      countsRuns: telemetry.countsRuns,
+      traceMode: telemetry.traceMode,
+      traces: this.#instruments.traces(),
+      driverDrops: this.#instruments.driverDrops(),
     });
   }
 
@@ -63,5 +90,9 @@ export class DeviceMetrics {
 
   countPlannedBuckets(buckets: number): void {
     countPlannedMoves(this.#switches, buckets);
+  }
+
+  close(): void {
+    this.#instruments.close();
   }
 }

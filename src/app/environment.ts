@@ -6,6 +6,7 @@ import { loadNative } from '../loader/ffi/index.ts';
 import { parseCapabilities } from '../loader/preflight/gather/host.ts';
 import { Controller, type ControllerOptions } from './controller.ts';
 import { objectPath } from './dataplane.ts';
+import { countProgramRuns } from './machine-telemetry.ts';
 
 const STATE_FOLDER = '/var/lib/vnic';
 
@@ -37,6 +38,11 @@ export function openController(environment: NodeJS.ProcessEnv = process.env, opt
   requireCapabilities();
   requireObject();
   return looseController(environment, options);
+}
+
+/** Has the kernel count runs of BPF programs until it is closed. Throws `not_permitted`, `kernel_refused`. */
+export function countProgramRunsHere(): { close(): void } {
+  return countProgramRuns(loadNative());
 }
 
 /** Where records and the daemon's lock live. */

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The flow table, read from mapped memory while packets go on. */
-import { ProgramRunner } from '../loader/program.ts';
 import {
-  VnicClock,
   type VnicFlow,
   VnicFlowKey,
   VnicFlowSet,
@@ -12,10 +10,9 @@ import {
   VnicVerdictLayout,
 } from '../maps/generated/abi.ts';
 import { formatAddress } from '../steering/rules/prefix.ts';
+import { flowTableView } from './bucket-loads.ts';
 import type { Dataplane } from './dataplane.ts';
-import { jiffyNs } from './machine.ts';
-
-export type FlowOrder = 'bytes' | 'packets' | 'rate';
+import type { FlowMeter, FlowOrder } from './flow-meter.ts';
 
 export interface Verdict {
   /** Null: no rule matched. */
@@ -86,7 +83,7 @@ export interface FlowStatus {
   bytes: number;
   droppedPackets: number;
   droppedBytes: number;
-  /** Mean since the flow was first seen. */
+  /** Lately; see FlowMeter. */
   bitsPerSecond: number;
   ageSeconds: number;
   idleSeconds: number;
@@ -109,30 +106,39 @@ export function verdictName({ flow, verdict }: FlowEntry): 'pass' | 'drop' | 'li
   return flow.droppedPackets > 0n ? 'limit' : 'pass';
 }
 
-/** Turns the jiffies64 values of flow entries into time before now. */
-export class JiffyClock {
-  readonly #nsPerJiffy: number;
-  readonly #nowJiffies: bigint;
-
-  constructor(dataplane: Dataplane) {
-    const { native } = dataplane;
-    const runner = new ProgramRunner(native, dataplane.program('vnic_clock'), { maxInputBytes: 64, outputBytes: 64 });
-    runner.run(new Uint8Array(64));
-    this.#nowJiffies = VnicClock.decode(runner.output).jiffies;
-    this.#nsPerJiffy = jiffyNs(native);
-  }
-
-  secondsSince(jiffies: bigint): number {
-    return Math.max(0, (Number(this.#nowJiffies - jiffies) * this.#nsPerJiffy) / 1e9);
-  }
+/** A flow of the table; what two entries of one flow have is added up. */
+interface RatedFlow {
+  flow: VnicFlow;
+  bitsPerSecond: number;
 }
 
-/** The top flows as users see them. */
-export function flowStatus(dataplane: Dataplane, names: FlowNames, top: number, by: FlowOrder): FlowStatus[] {
-  const clock = new JiffyClock(dataplane);
-  const statuses = readFlows(dataplane).map((entry): FlowStatus => {
-    const { flow, verdict } = entry;
-    const ageSeconds = clock.secondsSince(flow.createdJiffies);
+/**
+ * The top flows as users see them. One walk over the table in place; only those that are shown are decoded.
+ *
+ * @param meter that looked at the table before, or the rates are means since each flow was first seen
+ */
+export function flowStatus(
+  dataplane: Dataplane,
+  names: FlowNames,
+  top: number,
+  by: FlowOrder,
+  meter: FlowMeter,
+): FlowStatus[] {
+  const view = flowTableView(dataplane);
+  const found = new Map<string, RatedFlow>();
+  // Twice as many, because a flow can have two entries.
+  for (const { entry, bitsPerSecond } of meter.largest(view, 2 * top, by)) {
+    const key = Buffer.from(dataplane.flows.bytes(entry).subarray(0, VnicFlowKey.size)).toString('latin1');
+    const flow = dataplane.flows.read(entry);
+    const other = found.get(key);
+    if (other === undefined) found.set(key, { flow, bitsPerSecond });
+    else found.set(key, { flow: merge(other.flow, flow), bitsPerSecond: other.bitsPerSecond + bitsPerSecond });
+  }
+  const secondsSince = (jiffies: bigint): number =>
+    Math.max(0, (Number(view.jiffies - jiffies) * view.nsPerJiffy) / 1e9);
+  const statuses = [...found.values()].map(({ flow, bitsPerSecond }): FlowStatus => {
+    const entry = { flow, verdict: decodeVerdict(flow.verdict) };
+    const { slot, az, generation } = entry.verdict;
     return {
       direction: flow.key.direction === 0 ? 'ingress' : 'egress',
       src: formatAddress(flow.key.src.bytes),
@@ -144,12 +150,12 @@ export function flowStatus(dataplane: Dataplane, names: FlowNames, top: number, 
       bytes: Number(flow.bytes),
       droppedPackets: Number(flow.droppedPackets),
       droppedBytes: Number(flow.droppedBytes),
-      bitsPerSecond: ageSeconds === 0 ? 0 : (Number(flow.bytes) * 8) / ageSeconds,
-      ageSeconds,
-      idleSeconds: clock.secondsSince(flow.lastSeenJiffies),
+      bitsPerSecond,
+      ageSeconds: secondsSince(flow.createdJiffies),
+      idleSeconds: secondsSince(flow.lastSeenJiffies),
       queue: flow.queue === VnicNone.noQueue ? null : flow.queue,
-      az: names.azName(verdict.az),
-      rule: verdict.slot === null ? null : names.ruleId(verdict.slot, verdict.generation),
+      az: names.azName(az),
+      rule: slot === null ? null : names.ruleId(slot, generation),
       verdict: verdictName(entry),
     };
   });

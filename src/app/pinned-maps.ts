@@ -32,6 +32,11 @@ export const mapNames = [
   'vnic_events',
   'vnic_explanation',
   'vnic_replay_frame',
+  'vnic_rtt',
+  'vnic_rtts',
+  'vnic_capture',
+  'vnic_captured',
+  'vnic_capture_copy',
 ] as const;
 export type MapName = (typeof mapNames)[number];
 

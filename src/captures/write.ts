@@ -13,6 +13,13 @@ export interface FrameToWrite {
   wireBytes?: number;
   /** Index in the interfaces of the file; default 0. */
   interfaceId?: number;
+  options?: readonly BlockOption[];
+}
+
+/** An option of a block: its code and value. */
+export interface BlockOption {
+  code: number;
+  value: Uint8Array;
 }
 
 export interface InterfaceToWrite {
@@ -32,6 +39,9 @@ export interface PcapOptions {
 
 const nsPerSecond = 1_000_000_000n;
 const defaultSnaplenBytes = 262_144;
+const interfaceStatistics = 5;
+const optionReceived = 4;
+const optionDropped = 5;
 const optionInterfaceName = 2;
 const optionTimeResolution = 9;
 /** Power of ten: nanoseconds. */
@@ -79,16 +89,56 @@ export function encodeInterface(options: InterfaceToWrite = {}): Uint8Array {
   });
 }
 
+/** Options, padded each, with their end; nothing where there are none. */
+function encodeOptions(options: readonly BlockOption[]): Uint8Array {
+  if (options.length === 0) return new Uint8Array(0);
+  const length = options.reduce((sum, { value }) => sum + 4 + value.length + padding(value.length), 4);
+  const bytes = new Uint8Array(length);
+  const view = new DataView(bytes.buffer);
+  let at = 0;
+  for (const { code, value } of options) {
+    view.setUint16(at, code, true);
+    view.setUint16(at + 2, value.length, true);
+    bytes.set(value, at + 4);
+    at += 4 + value.length + padding(value.length);
+  }
+  return bytes;
+}
+
 /** One packet, as an enhanced packet block. */
 export function encodePacket(frame: FrameToWrite): Uint8Array {
   const { data, timeNs } = frame;
-  return block(blockTypes.enhancedPacket, 20 + data.length, (view, bytes) => {
+  const options = encodeOptions(frame.options ?? []);
+  const optionsAt = 20 + data.length + padding(data.length);
+  return block(blockTypes.enhancedPacket, optionsAt + options.length, (view, bytes) => {
     view.setUint32(0, frame.interfaceId ?? 0, true);
     view.setUint32(4, Number(BigInt.asUintN(32, timeNs >> 32n)), true);
     view.setUint32(8, Number(BigInt.asUintN(32, timeNs)), true);
     view.setUint32(12, data.length, true);
     view.setUint32(16, frame.wireBytes ?? data.length, true);
     bytes.set(data, 20);
+    bytes.set(options, optionsAt);
+  });
+}
+
+/** What an interface received and did not get into the file, at the end of a capture. */
+export function encodeInterfaceStatistics(timeNs: bigint, received: bigint, dropped: bigint): Uint8Array {
+  const options = encodeOptions(
+    (
+      [
+        [optionReceived, received],
+        [optionDropped, dropped],
+      ] as const
+    ).map(([code, value]) => {
+      const bytes = new Uint8Array(8);
+      new DataView(bytes.buffer).setBigUint64(0, value, true);
+      return { code, value: bytes };
+    }),
+  );
+  return block(interfaceStatistics, 12 + options.length, (view, bytes) => {
+    view.setUint32(4, Number(BigInt.asUintN(32, timeNs >> 32n)), true);
+    view.setUint32(8, Number(BigInt.asUintN(32, timeNs)), true);
+    bytes.set(options, 12);
   });
 }
 

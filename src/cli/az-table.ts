@@ -2,7 +2,7 @@
 /** AZs as a table. */
 import type { Output } from '../api/client.ts';
 import { formatQueueList } from '../config/queue-list.ts';
-import { type Column, count, green, red, table, yellow } from './output.ts';
+import { type Column, count, durationText, green, red, table, yellow } from './output.ts';
 
 type Az = Output<'getAz'>;
 
@@ -18,11 +18,18 @@ export function azTable(azs: readonly Az[]): string {
     { title: 'PREFIXES', value: (az) => az.prefixes.join(', ') || null },
     { title: 'DETECTORS', value: (az) => detectorsText(az) },
   ];
+  if (azs.some(({ rtt }) => rtt !== null)) columns.push({ title: 'RTT P50/P99', value: rttText });
   if (azs.some(({ health }) => health !== null)) columns.push({ title: 'SEEN', value: seenText });
   if (azs.some(({ evidence }) => evidence !== null)) {
     columns.push({ title: 'EVIDENCE', value: ({ evidence }) => (evidence === null ? null : shortened(evidence)) });
   }
   return table(azs, columns);
+}
+
+/** Round-trip times of TCP since attach. */
+function rttText({ rtt }: Az): string | null {
+  if (rtt === null || rtt.p50Ns === null || rtt.p99Ns === null) return null;
+  return `${durationText(rtt.p50Ns)} / ${durationText(rtt.p99Ns)}`;
 }
 
 /** What may find the AZ dead. */

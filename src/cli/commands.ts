@@ -37,7 +37,22 @@ export const commands: readonly CommandEntry[] = [
     summary: 'packets of each queue',
     load: async () => (await import('./status.ts')).queuesCommand,
   },
+  {
+    name: 'latency',
+    summary: 'time to the CPU of the queue, and round-trip times of TCP to each AZ',
+    load: async () => (await import('./latency.ts')).latencyCommand,
+  },
+  {
+    name: 'top',
+    summary: 'a live view of queues, AZs, flows and limits',
+    load: async () => (await import('./top.ts')).topCommand,
+  },
   { name: 'flows', summary: 'the top flows', load: async () => (await import('./flows.ts')).flowsCommand },
+  {
+    name: 'perf',
+    summary: 'what packets cost: cycles, cache misses, run times, switches; what is dropped on the way',
+    load: async () => (await import('./perf.ts')).perfCommand,
+  },
   {
     name: 'rule',
     summary: 'rules: what is dropped, limited, or sent to which queues',
@@ -78,6 +93,11 @@ export const commands: readonly CommandEntry[] = [
     name: 'replay',
     summary: 'run a capture file through the dataplane; needs no device',
     load: async () => (await import('./replay.ts')).replayCommand,
+  },
+  {
+    name: 'capture',
+    summary: 'packets as the dataplane sees them, with its verdict, into a pcapng file',
+    load: async () => (await import('./capture.ts')).captureCommand,
   },
   {
     name: 'config',

@@ -105,6 +105,11 @@ export function bitRateText(bitsPerSecond: number): string {
   return scaled(bitsPerSecond, 1000, ['bit/s', 'kbit/s', 'Mbit/s', 'Gbit/s', 'Tbit/s']);
 }
 
+/** 1234567 as `1.23 M`, to stand before a unit; 12 as `12 `. */
+export function scaledCount(value: number): string {
+  return scaled(value, 1000, ['', 'k', 'M', 'G']);
+}
+
 /** From ns to s, whichever reads best. */
 export function durationText(ns: number): string {
   return scaled(ns, 1000, ['ns', 'µs', 'ms', 's']);

@@ -68,7 +68,7 @@ function statusText(status: DeviceStatus): string {
       ['flows made', `${counters.flowsCreated}, ${counters.flowsEvicted} of others evicted for them`],
       [
         'latency',
-        `p50 ${time(latency.p50Ns)}, p99 ${time(latency.p99Ns)}, of ${count(Number(latency.count), 'packet')} timed`,
+        `p50 ${time(latency.p50Ns)}, p90 ${time(latency.p90Ns)}, p99 ${time(latency.p99Ns)}, p99.9 ${time(latency.p999Ns)}, of ${count(Number(latency.count), 'packet')} timed`,
       ],
     ]),
   ];

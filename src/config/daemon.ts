@@ -3,7 +3,7 @@
 import { isIP } from 'node:net';
 import { VnicError } from '../errors.ts';
 import type { Path, ProblemList } from '../steering/rules/problems.ts';
-import { type DaemonInput, daemonSchema } from './schema.ts';
+import { type DaemonInput, daemonSchema, type traceModes } from './schema.ts';
 
 export interface ListenAddress {
   /** An IP address: a name could come to mean another one. */
@@ -33,6 +33,13 @@ export interface DaemonLimits {
   requestTimeoutMs: number;
 }
 
+export interface TelemetryConfig {
+  /** `basic` counts what is dropped, `all` also polls, batches and time, which costs a little for each of them. */
+  tracepoints: (typeof traceModes)[number];
+  /** Has the kernel count runs and run time of all BPF programs, which costs time on each packet. */
+  programStats: boolean;
+}
+
 export interface DaemonConfig {
   /** Null: no TCP listener. */
   listen: ListenAddress | null;
@@ -40,6 +47,7 @@ export interface DaemonConfig {
   tls: { cert: string; key: string } | null;
   tokens: readonly TokenConfig[];
   limits: DaemonLimits;
+  telemetry: TelemetryConfig;
 }
 
 export const daemonDefaults: DaemonConfig = {
@@ -55,12 +63,13 @@ export const daemonDefaults: DaemonConfig = {
     eventStreams: 64,
     requestTimeoutMs: 30_000,
   },
+  telemetry: { tracepoints: 'basic', programStats: false },
 };
 
 /** Reads the section, recording problems. */
 export function readDaemon(input: unknown, path: Path, problems: ProblemList): DaemonConfig {
   const user = problems.checkFields(daemonSchema, input ?? {}, path) as DaemonInput;
-  const { socket = {}, limits = {} } = user;
+  const { socket = {}, limits = {}, telemetry = {} } = user;
   const listen =
     user.listen === undefined
       ? daemonDefaults.listen
@@ -81,6 +90,10 @@ export function readDaemon(input: unknown, path: Path, problems: ProblemList): D
       connections: limits.connections ?? daemonDefaults.limits.connections,
       eventStreams: limits.event_streams ?? daemonDefaults.limits.eventStreams,
       requestTimeoutMs: limits.request_timeout_ms ?? daemonDefaults.limits.requestTimeoutMs,
+    },
+    telemetry: {
+      tracepoints: telemetry.tracepoints ?? daemonDefaults.telemetry.tracepoints,
+      programStats: telemetry.program_stats ?? daemonDefaults.telemetry.programStats,
     },
   };
   const names = config.tokens.map(({ name }) => name);

@@ -25,6 +25,8 @@ export interface DeviceConfig {
   readonly adaptiveCoalesce: boolean;
   /** Packets per second at which coalescing starts to adapt. */
   readonly adaptiveThreshold: number;
+  /** One TCP packet in so many that leave is looked at for round-trip times; 0: none. */
+  readonly rttSample: number;
   readonly failover: FailoverConfig;
   readonly azs: readonly AzConfig[];
   readonly rules: readonly Rule[];
@@ -37,6 +39,7 @@ export const deviceDefaults = {
   enableNumaAware: true,
   adaptiveCoalesce: true,
   adaptiveThreshold: 1000,
+  rttSample: 64,
   failover: failoverDefaults,
 } as const;
 
@@ -68,6 +71,7 @@ export function readDevice(name: string, input: unknown, path: Path, problems: P
     enableNumaAware: user.enable_numa_aware ?? deviceDefaults.enableNumaAware,
     adaptiveCoalesce: user.adaptive_coalesce ?? deviceDefaults.adaptiveCoalesce,
     adaptiveThreshold: user.adaptive_threshold ?? deviceDefaults.adaptiveThreshold,
+    rttSample: user.rtt_sample ?? deviceDefaults.rttSample,
     failover: readFailover(user.failover ?? {}, [...path, 'failover'], problems),
     azs,
     rules: rules.filter((rule) => rule !== undefined),
@@ -105,6 +109,7 @@ export function formatDevice(device: DeviceConfig, earlier?: FormattedDevice): D
     enable_numa_aware: device.enableNumaAware,
     adaptive_coalesce: device.adaptiveCoalesce,
     adaptive_threshold: device.adaptiveThreshold,
+    ...(device.rttSample === deviceDefaults.rttSample ? {} : { rtt_sample: device.rttSample }),
     ...(failover === undefined ? {} : { failover }),
     azs: device.azs.map(formatAz),
     rules: formatRules(device.rules, earlier),

@@ -106,6 +106,7 @@ export const deviceFields = {
   enable_numa_aware: trueOrFalse.optional(),
   adaptive_coalesce: trueOrFalse.optional(),
   adaptive_threshold: wholeNumber(0, 1_000_000_000).optional(),
+  rtt_sample: wholeNumber(0, 1_048_576).optional(),
   failover: failoverSchema.optional(),
 };
 
@@ -122,6 +123,8 @@ export const deviceOutlineSchema = strictObject({
   azs: z.array(z.unknown(), 'a list of AZs').optional(),
   rules: z.array(z.unknown(), 'a list of rules').optional(),
 });
+
+export const traceModes = ['basic', 'all', 'off'] as const;
 
 const filePath = z.string('a path').min(1, 'a path');
 
@@ -153,6 +156,10 @@ export const daemonSchema = strictObject({
     connections: wholeNumber(1, 100_000).optional(),
     event_streams: wholeNumber(1, 10_000).optional(),
     request_timeout_ms: wholeNumber(100, 600_000).optional(),
+  }).optional(),
+  telemetry: strictObject({
+    tracepoints: z.enum(traceModes, traceModes.join(', ')).optional(),
+    program_stats: trueOrFalse.optional(),
   }).optional(),
 });
 

@@ -9,11 +9,13 @@ import { openController } from '../app/environment.ts';
 import { Guard } from '../app/guard.ts';
 import { Keeper } from '../app/keeper.ts';
 import { AutoRebalance } from '../app/rebalancing.ts';
+import type { Config } from '../config/config.ts';
+import { daemonDefaults, type TelemetryConfig } from '../config/daemon.ts';
 import { HealthMonitor } from '../health/monitor.ts';
 import { createProber } from '../health/probers/index.ts';
 import { deviceText } from '../loader/pins.ts';
-import type { DeviceSample } from '../telemetry/metrics/sample.ts';
 import type { EngineOptions, FromEngine, ToEngine } from './engine.ts';
+import type { Samples } from './metrics.ts';
 import { transferOf } from './transfer.ts';
 
 const LOOK_INTERVAL_MS = 1000;
@@ -45,6 +47,10 @@ const guard = new Guard(controller, publish);
 const rebalance = new AutoRebalance({ controller, publish });
 const monitor = new HealthMonitor({ controller, publish, prober: createProber(controller.native) });
 
+function telemetryOf(settings: Config | null): TelemetryConfig {
+  return (settings?.daemon ?? daemonDefaults).telemetry;
+}
+
 async function perform(message: ToEngine): Promise<void> {
   switch (message.kind) {
     case 'call': {
@@ -63,6 +69,7 @@ async function perform(message: ToEngine): Promise<void> {
     case 'reload': {
       const { config: next } = message;
       const error = next === null ? null : failureOf(() => keeper.applyConfig(next));
+      controller.telemetry.configure(telemetryOf(next));
       monitor.refresh();
       send({ kind: 'done', id: message.id, error });
       return;
@@ -80,11 +87,12 @@ async function perform(message: ToEngine): Promise<void> {
 }
 
 function takeSamples(id: number): void {
-  let samples: DeviceSample[] = [];
+  const taken: Samples[] = [];
   const error = failureOf(() => {
-    samples = controller.samples();
+    taken.push({ devices: controller.samples(), machine: controller.telemetry.sample() });
   });
-  if (error === null) send({ kind: 'samples', id, samples });
+  const [samples] = taken;
+  if (samples !== undefined) send({ kind: 'samples', id, samples });
   else send({ kind: 'done', id, error });
 }
 
@@ -105,6 +113,7 @@ port.on('message', (message: ToEngine) => {
   queue = queue.then(() => perform(message));
 });
 
+controller.telemetry.configure(telemetryOf(config));
 keeper.start(config);
 monitor.refresh();
 const looking = setInterval(() => {

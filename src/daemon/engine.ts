@@ -8,7 +8,7 @@ import type { ApiEvent, ApiRequest, ApiResponse } from '../api/operation.ts';
 import { problemResponse } from '../api/problem.ts';
 import type { Config } from '../config/config.ts';
 import { VnicError } from '../errors.ts';
-import type { DeviceSample } from '../telemetry/metrics/sample.ts';
+import type { Samples } from './metrics.ts';
 import { transferOf } from './transfer.ts';
 
 /** What the HTTP side needs of it. */
@@ -36,7 +36,7 @@ export type FromEngine =
   | { kind: 'answer'; id: number; response: ApiResponse }
   /** Of samples only when they could not be taken. */
   | { kind: 'done'; id: number; error: { message: string; remedy: string | null } | null }
-  | { kind: 'samples'; id: number; samples: DeviceSample[] }
+  | { kind: 'samples'; id: number; samples: Samples }
   | { kind: 'event'; event: ApiEvent }
   | { kind: 'ready' };
 
@@ -49,7 +49,7 @@ export class WorkerEngine implements Engine {
   readonly #worker: Worker;
   readonly #answers = new Map<number, (response: ApiResponse) => void>();
   readonly #done = new Map<number, Waiting<void>>();
-  readonly #samples = new Map<number, Waiting<DeviceSample[]>>();
+  readonly #samples = new Map<number, Waiting<Samples>>();
   #count = 0;
   #ended: string | null = null;
   readonly ready: Promise<void>;
@@ -118,10 +118,10 @@ export class WorkerEngine implements Engine {
     return promise;
   }
 
-  /** What the metrics say of each device. */
-  samples(): Promise<DeviceSample[]> {
+  /** What the metrics say of the machine and of each device. */
+  samples(): Promise<Samples> {
     if (this.#ended !== null) return Promise.reject(new Error(this.#ended));
-    const waiting = Promise.withResolvers<DeviceSample[]>();
+    const waiting = Promise.withResolvers<Samples>();
     const id = ++this.#count;
     this.#samples.set(id, waiting);
     this.#post({ kind: 'samples', id }, null);

@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Metrics for scrapers: samples of the engine's devices, kept for as long as METRICS_CACHE_TTL says. */
 import { Exposition, type MetricsJson, type Rendered } from '../telemetry/metrics/exposition.ts';
+import type { MachineSample } from '../telemetry/metrics/machine.ts';
 import type { DeviceSample } from '../telemetry/metrics/sample.ts';
 
-export interface MetricsSource {
-  samples(): Promise<DeviceSample[]>;
+/** What is taken at one moment. */
+export interface Samples {
+  devices: DeviceSample[];
+  machine: MachineSample;
+}
+
+export interface SampleSource<T> {
+  samples(): Promise<T>;
 }
 
 export interface Metrics {
@@ -13,7 +20,7 @@ export interface Metrics {
 }
 
 export interface MetricsOptions {
-  engine: MetricsSource;
+  engine: SampleSource<Samples>;
   version: string;
   cacheMs: () => number;
 }
@@ -23,24 +30,24 @@ const BUSY_AFTER_MS = 250;
 /** Older samples than this are worse than a late answer. */
 const USABLE_FOR_MS = 5000;
 
-interface Taken {
-  samples: DeviceSample[];
+interface Taken<T> {
+  samples: T;
   takenMs: number;
 }
 
-export class SampleCache {
-  readonly #engine: MetricsSource;
+export class SampleCache<T> {
+  readonly #engine: SampleSource<T>;
   readonly #cacheMs: () => number;
-  #last: Taken | null = null;
+  #last: Taken<T> | null = null;
   /** Being taken: scrapes that come meanwhile wait for the same ones. */
-  #coming: Promise<Taken> | null = null;
+  #coming: Promise<Taken<T>> | null = null;
 
-  constructor(engine: MetricsSource, cacheMs: () => number) {
+  constructor(engine: SampleSource<T>, cacheMs: () => number) {
     this.#engine = engine;
     this.#cacheMs = cacheMs;
   }
 
-  async get(): Promise<DeviceSample[]> {
+  async get(): Promise<T> {
     const last = this.#last;
     const ageMs = last === null ? Number.POSITIVE_INFINITY : performance.now() - last.takenMs;
     if (last !== null && ageMs < this.#cacheMs()) return last.samples;
@@ -49,7 +56,7 @@ export class SampleCache {
     return (await firstOf(this.#coming, last, BUSY_AFTER_MS)).samples;
   }
 
-  async #take(): Promise<Taken> {
+  async #take(): Promise<Taken<T>> {
     try {
       const taken = { samples: await this.#engine.samples(), takenMs: performance.now() };
       this.#last = taken;
@@ -77,7 +84,13 @@ export function createMetrics({ engine, version, cacheMs }: MetricsOptions): Met
   const exposition = new Exposition({ version });
   const cache = new SampleCache(engine, cacheMs);
   return {
-    text: async (accept) => await exposition.render(await cache.get(), accept),
-    json: async () => await exposition.renderJson(await cache.get()),
+    text: async (accept) => {
+      const { devices, machine } = await cache.get();
+      return await exposition.render(devices, accept, machine);
+    },
+    json: async () => {
+      const { devices, machine } = await cache.get();
+      return await exposition.renderJson(devices, machine);
+    },
   };
 }

@@ -25,6 +25,15 @@ export function attachTcxEgress(native: Native, program: Fd, ifindex: number): F
   return createLink(native, program, ifindex, BPF_TCX_EGRESS, null, 'tcx egress');
 }
 
+/**
+ * Attaches a program of type tracing to the raw tracepoint that it was loaded for (tp_btf). It stays as long as the link.
+ * Source: kernel/bpf/syscall.c, bpf_raw_tp_link_attach
+ */
+export function attachTracepoint(native: Native, program: Fd, name: string): Fd {
+  const fd = native.libbpf.bpf_link_create(program.value, 0, BpfAttachType.traceRawTp, null);
+  return new Fd(native, native.check(fd, 'bpf_link_create', `tracepoint ${name}`));
+}
+
 function createLink(
   native: Native,
   program: Fd,

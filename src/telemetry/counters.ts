@@ -183,24 +183,31 @@ export interface LatencyCells {
 
 /** Of all CPUs together. */
 export function readLatencyCells({ latency }: Pick<CounterCells, 'latency'>): LatencyCells {
-  const buckets = new BigUint64Array(VnicLimits.latencyBuckets);
-  let count = 0n;
-  let sumNs = 0n;
-  for (let cpu = 0; cpu < latency.length; cpu++) {
-    if (latency.u64(cpu, VnicLatency.offsets.count) === 0n) continue;
-    const cell = latency.read(cpu);
-    count += cell.count;
-    sumNs += cell.sumNs;
-    for (let bucket = 0; bucket < buckets.length; bucket++) {
-      buckets[bucket] = BigInt.asUintN(64, buckets[bucket]! + cell.bucket[bucket]!);
-    }
-  }
-  return { count, sumNs, buckets };
+  const cells: LatencyCells = { count: 0n, sumNs: 0n, buckets: new BigUint64Array(VnicLimits.latencyBuckets) };
+  for (let cpu = 0; cpu < latency.length; cpu++) addLatencyCell(cells, latency, cpu);
+  return cells;
 }
 
-/** From XDP entry to the target CPU. Quantiles are upper edges of their buckets: at most 1/16 too high. */
-export function readLatency(cells: Pick<CounterCells, 'latency'>): LatencySummary {
-  const { count, sumNs, buckets } = readLatencyCells(cells);
+/** Round-trip times of TCP, by row: of no AZ, then of each AZ. */
+export function readRttCells(rtts: MappedArray<VnicLatency>): LatencyCells[] {
+  return Array.from({ length: rtts.length }, (_, row) => {
+    const cells: LatencyCells = { count: 0n, sumNs: 0n, buckets: new BigUint64Array(VnicLimits.latencyBuckets) };
+    addLatencyCell(cells, rtts, row);
+    return cells;
+  });
+}
+
+function addLatencyCell(cells: LatencyCells, array: MappedArray<VnicLatency>, index: number): void {
+  if (array.u64(index, VnicLatency.offsets.count) === 0n) return;
+  const { count, sumNs, bucket } = array.read(index);
+  const { buckets } = cells;
+  cells.count += count;
+  cells.sumNs += sumNs;
+  for (const [at, value] of bucket.entries()) buckets[at] = BigInt.asUintN(64, buckets[at]! + value);
+}
+
+/** Quantiles are upper edges of their buckets: at most 1/16 too high. */
+export function summarizeLatency({ count, sumNs, buckets }: LatencyCells): LatencySummary {
   const quantile = (share: number): number | null => {
     if (count === 0n) return null;
     const wanted = BigInt(Math.ceil(Number(count) * share));
@@ -219,4 +226,9 @@ export function readLatency(cells: Pick<CounterCells, 'latency'>): LatencySummar
     p99Ns: quantile(0.99),
     p999Ns: quantile(0.999),
   };
+}
+
+/** From XDP entry to the target CPU. */
+export function readLatency(cells: Pick<CounterCells, 'latency'>): LatencySummary {
+  return summarizeLatency(readLatencyCells(cells));
 }

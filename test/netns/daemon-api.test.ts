@@ -224,6 +224,8 @@ describe('the API, held against its own document', function () {
       const flows = (await ok(client.listFlows(device, { top: 5, by: 'packets' }))).data.items;
       assert.equal(flows.find(({ srcPort }) => srcPort === 4000)?.packets, 10);
       assert.equal((await ok(client.getTable(device))).data.rows.length, 2);
+      const perf = (await ok(client.getPerf(device))).data;
+      assert.equal(perf.events.find(({ event }) => event === 'context_switches')?.unavailable, null);
       const packet = { src: '10.9.0.2', dst: '10.9.0.1', srcPort: 4000, dstPort: 53, proto: 'udp' };
       assert.equal((await ok(client.explainPacket(device, packet))).data.rule, 7);
       await ok(client.getMetrics());

@@ -60,6 +60,8 @@ class Measured implements Disposable {
       cpuNodes: new Map(),
       topFlowBytes: unavailable('not asked for'),
       programs: unavailable('not asked for'),
+      traces: unavailable('not asked for'),
+      driverDrops: unavailable('not asked for'),
       switches: newSwitchCounters(),
       ...fields,
     });

@@ -2,7 +2,9 @@
 /** A made-up sample of a device in which everything has a value. */
 import { VnicLimits } from '../../src/maps/generated/abi.ts';
 import type { DataplaneCounters, QueueCounters } from '../../src/telemetry/counters.ts';
+import type { MachineSample } from '../../src/telemetry/metrics/machine.ts';
 import type { DeviceSample } from '../../src/telemetry/metrics/sample.ts';
+import { type DeviceTraces, exceptionActions, redirectErrors } from '../../src/telemetry/traces/model.ts';
 
 export function madeQueue(queue: number, base = 0n): QueueCounters {
   return {
@@ -52,6 +54,17 @@ export function madeLatency(values: readonly number[]) {
   return { count: BigInt(values.length), sumNs: BigInt(values.reduce((sum, ns) => sum + ns, 0)), buckets };
 }
 
+export function madeTraces(): DeviceTraces {
+  return {
+    rings: [
+      { cpu: 2, ringFullDrops: 70n, noMemoryDrops: 1n, flow: { enqueued: 90n, taken: 88n, rounds: 12n, sleeps: 5n } },
+    ],
+    redirectErrors: redirectErrors.map((reason) => (reason === 'ring_full' ? 6n : 0n)),
+    exceptions: exceptionActions.map((action) => (action === 'aborted' ? 9n : 0n)),
+    polls: { polls: 40n, packets: 400n, exhausted: 2n },
+  };
+}
+
 export function madeSample(fields: Partial<DeviceSample> = {}): DeviceSample {
   return {
     device: 'vnic0',
@@ -66,6 +79,11 @@ export function madeSample(fields: Partial<DeviceSample> = {}): DeviceSample {
       ],
     },
     latency: madeLatency([100, 300, 300, 5000, 2_000_000]),
+    rtts: [
+      { az: '', cells: madeLatency([40_000_000]) },
+      { az: 'az-a', cells: madeLatency([200_000, 300_000, 9_000_000]) },
+      { az: 'az-b', cells: madeLatency([]) },
+    ],
     rules: [
       { rule: '7', verdict: 'pass', packets: 30n, bytes: 3000n },
       { rule: '7', verdict: 'limit', packets: 4n, bytes: 400n },
@@ -77,12 +95,35 @@ export function madeSample(fields: Partial<DeviceSample> = {}): DeviceSample {
     ],
     topFlowBytes: [900n, 800n],
     programs: [{ program: 'vnic_root', runs: 20n, runTimeNs: 1_500_000_000n }],
+    traces: madeTraces(),
+    driverDrops: [{ queue: 1, driver: 31n, unexplained: 4n }],
     switches: {
       failovers: [{ az: 'az-b', cause: 'manual', count: 2 }],
       bucketsMoved: { forced: 40, planned: 3 },
       lastFailoverCommitNs: 1500,
     },
     decodeErrors: { traffic: 0, latency: 0, rules: 1, azs: 0 },
+    ...fields,
+  };
+}
+
+/** A machine that counts everything; its cycles share a counter. */
+export function madeMachine(fields: Partial<MachineSample> = {}): MachineSample {
+  const cpus = (...values: bigint[]) => values.map((value, cpu) => ({ cpu, value }));
+  return {
+    perf: [
+      { event: 'cycles', kind: 'hardware', unavailable: null, cpus: cpus(5000n, 6000n), countedShare: 0.5 },
+      { event: 'instructions', kind: 'hardware', unavailable: null, cpus: cpus(7000n, 8000n), countedShare: 1 },
+      { event: 'cache_references', kind: 'hardware', unavailable: null, cpus: cpus(90n, 91n), countedShare: 1 },
+      { event: 'cache_misses', kind: 'hardware', unavailable: null, cpus: cpus(9n, 10n), countedShare: 1 },
+      { event: 'context_switches', kind: 'software', unavailable: null, cpus: cpus(50n, 60n), countedShare: 1 },
+      { event: 'cpu_migrations', kind: 'software', unavailable: null, cpus: cpus(0n, 1n), countedShare: 1 },
+    ],
+    tracepoints: [
+      { name: 'xdp_exception', unavailable: null },
+      { name: 'napi_poll', unavailable: 'it was not asked for' },
+    ],
+    softirqs: [{ cpu: 0, runs: 3n, timeNs: 1_500_000_000n }],
     ...fields,
   };
 }

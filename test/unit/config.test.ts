@@ -30,6 +30,7 @@ devices:
     enable_numa_aware: true
     adaptive_coalesce: true
     adaptive_threshold: 1000
+    rtt_sample: 32
     azs:
       - {name: az-a, queues: 0-10,  weight: 1, prefixes: [10.1.0.0/16, "fd00:a::/32"], probe: {type: tcp, target: "10.1.0.1:443", interval_ms: 100, fall: 3, rise: 5}, silence_ms: 20}
     rules:
@@ -65,6 +66,7 @@ describe('a configuration', () => {
       enableNumaAware: true,
       adaptiveCoalesce: true,
       adaptiveThreshold: 1000,
+      rttSample: 32,
       failover: failoverDefaults,
       azs: [
         {

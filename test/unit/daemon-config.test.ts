@@ -37,6 +37,7 @@ describe('the daemon section of the configuration', () => {
     ['a hash that is none', { tokens: [{ name: 'a', sha256: 'abc', scope: 'read' }] }, /hexadecimal/],
     ['a token name used twice', { tokens: [1, 2].map(() => ({ name: 'a', sha256: hash, scope: 'read' })) }, /twice/],
     ['a mode that is none', { socket: { mode: '888' } }, /octal/],
+    ['a way to trace that there is not', { telemetry: { tracepoints: 'some' } }, /basic, all, off/],
     ['an unknown field', { listne: '127.0.0.1:1' }, /unknown field "listne"/],
   ];
   for (const [what, section, message] of refused) {

@@ -28,7 +28,7 @@ describe('samples for scrapes', () => {
   let engine: SlowEngine;
   const devices = async (samples: Promise<DeviceSample[]>): Promise<string[]> =>
     (await samples).map(({ device }) => device);
-  const cacheOf = (cacheMs: number): SampleCache => new SampleCache(engine, () => cacheMs);
+  const cacheOf = (cacheMs: number): SampleCache<DeviceSample[]> => new SampleCache(engine, () => cacheMs);
 
   beforeEach(() => {
     engine = new SlowEngine();

@@ -57,6 +57,7 @@ describe('the shipped dashboards', () => {
       'flows.json',
       'host.json',
       'overview.json',
+      'perf.json',
       'queues.json',
       'rules.json',
     ]);
@@ -137,7 +138,10 @@ describe('the expressions of dashboards and rules', () => {
   });
 
   it('choose only labels that the metric has', () => {
-    const labels = new Map(deviceMetrics.map(({ name, labels: own }) => [name, new Set<string>([...own, 'device'])]));
+    const labels = new Map([
+      ...deviceMetrics.map(({ name, labels: own }) => [name, new Set<string>([...own, 'device'])] as const),
+      ...daemonMetrics.map(({ name, labels: own }) => [name, new Set<string>(own)] as const),
+    ]);
     const common = new Set(['job', 'instance', 'le']);
     for (const { where, promql } of shippedExpressions()) {
       for (const [, name = '', matchers = ''] of promql.matchAll(/\b(virtio_nic_\w+)\{([^}]*)\}/g)) {

@@ -233,11 +233,6 @@ describe('HTTP requests', () => {
     assert.deepEqual((await rig.ask('/api/v1/metrics')).json, { metrics: [], unavailable: [] });
   });
 
-  it('for the root go to the reference', async () => {
-    const { status, headers } = await rig.ask('/');
-    assert.deepEqual([status, headers['location']], [302, '/api/v1/reference']);
-  });
-
   it('have one line each in the log, with what they were and cost', async () => {
     const { headers } = await rig.ask(`${RULES}?limit=5`, { headers: { 'x-request-id': 'mine' } });
     const id = headers['x-request-id'];

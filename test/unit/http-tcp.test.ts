@@ -227,7 +227,7 @@ describe('HTTP over TLS', () => {
     await hanging.closed();
   });
 
-  it('off loopback takes a token for everything but health', async function () {
+  it('off loopback takes a token for everything but health and the page, which asks for one itself', async function () {
     const own = Object.values(networkInterfaces())
       .flatMap((list) => list ?? [])
       .find(({ family, internal }) => family === 'IPv4' && !internal);
@@ -243,7 +243,7 @@ describe('HTTP over TLS', () => {
       '/api/v1/openapi.json',
       '/api/v1/reference',
       '/api/v1/events',
-      '/',
+      '/page/nothing',
       '/nothing',
     ]) {
       const { status, json } = await ask(target);
@@ -253,6 +253,8 @@ describe('HTTP over TLS', () => {
     assert.equal((await ask('/metrics', 'POST')).status, 401);
     assert.equal((await ask('/healthz')).status, 200);
     assert.equal((await ask('/readyz')).status, 200);
+    assert.equal((await ask('/')).status, 200);
+    assert.equal((await ask('/page/main.mjs')).status, 200);
     assert.equal((await ask(RULES, 'GET', bearer('reader-secret'))).status, 200);
     assert.equal((await ask(RULES, 'GET', { ...bearer('reader-secret'), host: 'gw1.example' })).status, 200);
     assert.equal((await ask(RULES, 'PUT', bearer('reader-secret'))).status, 403);

@@ -7,7 +7,7 @@ import { Exposition, type JsonMetric, type MetricsJson } from '../../src/telemet
 import { unavailable } from '../../src/telemetry/metrics/part.ts';
 import type { DeviceSample } from '../../src/telemetry/metrics/sample.ts';
 import { countFailover, countPlannedMoves, newSwitchCounters } from '../../src/telemetry/metrics/switches.ts';
-import { madeLatency, madeQueue, madeSample } from '../support/metrics-sample.ts';
+import { madeLatency, madeMachine, madeQueue, madeSample, madeTraces } from '../support/metrics-sample.ts';
 import { allSamples, parseLabels, parseMetrics, seriesKey } from '../support/metrics-text.ts';
 import { promtoolComplaints } from '../support/promtool.ts';
 import { skip } from '../support/skip.ts';
@@ -108,7 +108,7 @@ describe('metrics of a device', () => {
   });
 
   it('have the labels that the catalogue says and the device, and every metric has a series', async () => {
-    const { body } = await withoutProcess().render([madeSample()]);
+    const { body } = await withoutProcess().render([madeSample()], undefined, madeMachine());
     const families = parseMetrics(body);
     for (const { name, type, help, labels } of [...deviceMetrics, ...daemonMetrics]) {
       const family = families.get(name);
@@ -182,6 +182,55 @@ describe('metrics of a device', () => {
     });
     for (const { name } of json.unavailable) assert.equal(metricOf(json, name), undefined);
     assert.deepEqual(new Set(json.unavailable.map(({ device }) => device)), new Set(['vnic0']));
+  });
+
+  it('of the kernel’s own instruments stand by CPU, reason, action and queue', async () => {
+    const { body } = await withoutProcess().render([madeSample()], undefined, madeMachine());
+    const found = new Map([...parseMetrics(body).values()].flatMap(({ samples }) => [...samples]));
+    const expected = {
+      'virtio_nic_perf_cycles_total{cpu="1"}': '6000',
+      'virtio_nic_perf_counted_ratio{event="cycles"}': '0.5',
+      'virtio_nic_perf_available{event="napi_poll"}': '0',
+      'virtio_nic_perf_available{event="xdp_exception"}': '1',
+      'virtio_nic_softirq_seconds_total{cpu="0"}': '1.5',
+      'virtio_nic_softirq_runs_total{cpu="0"}': '3',
+      'virtio_nic_cpumap_drops_total{cpu="2",device="vnic0",reason="ring_full"}': '70',
+      'virtio_nic_cpumap_drops_total{cpu="2",device="vnic0",reason="no_memory"}': '1',
+      'virtio_nic_cpumap_sleeps_total{cpu="2",device="vnic0"}': '5',
+      'virtio_nic_redirect_errors_total{device="vnic0",reason="ring_full"}': '6',
+      'virtio_nic_redirect_errors_total{device="vnic0",reason="other"}': '0',
+      'virtio_nic_xdp_exceptions_total{action="aborted",device="vnic0"}': '9',
+      'virtio_nic_napi_budget_exhausted_total{device="vnic0"}': '2',
+      'virtio_nic_driver_drops_total{device="vnic0",queue="1"}': '31',
+      'virtio_nic_unexplained_drops_total{device="vnic0",queue="1"}': '4',
+    };
+    assert.deepEqual(Object.fromEntries(Object.keys(expected).map((key) => [key, found.get(key)])), expected);
+  });
+
+  it('of a machine without such instruments are left out and never 0, and the JSON says why', async () => {
+    const none = { cpus: [], countedShare: null };
+    const machine = madeMachine({
+      perf: [{ event: 'cache_misses', kind: 'hardware', unavailable: 'no such counter', ...none }],
+      softirqs: unavailable('not traced'),
+    });
+    const traces = madeTraces();
+    const rings = traces.rings.map((ring) => ({ ...ring, flow: null }));
+    const sample = madeSample({ traces: { ...traces, rings, polls: null }, driverDrops: unavailable('no such names') });
+    const json = await withoutProcess().renderJson([sample], machine);
+    const reasons = new Map(json.unavailable.map(({ name, reason, device }) => [name, [device, reason]]));
+    const counted = 'it is counted with daemon.telemetry.tracepoints: all';
+    for (const [name, expected] of Object.entries({
+      virtio_nic_perf_cache_misses_total: [null, 'no such counter'],
+      virtio_nic_softirq_seconds_total: [null, 'not traced'],
+      virtio_nic_napi_polls_total: ['vnic0', counted],
+      virtio_nic_cpumap_rounds_total: ['vnic0', counted],
+      virtio_nic_driver_drops_total: ['vnic0', 'no such names'],
+    })) {
+      assert.deepEqual(reasons.get(name), expected, name);
+      assert.equal(metricOf(json, name), undefined);
+    }
+    assert.equal(metricOf(json, 'virtio_nic_perf_available')?.series[0]?.value, 0);
+    assert.ok(metricOf(json, 'virtio_nic_cpumap_drops_total') !== undefined, 'drops are counted all the same');
   });
 
   it('go through any name of an AZ or a device unharmed', async () => {

@@ -8,6 +8,7 @@ import type { Suite } from './guest/checks.ts';
 import { suite as detach } from './guest/detach.ts';
 import { suite as egress } from './guest/egress.ts';
 import { suite as ingress } from './guest/ingress.ts';
+import { suite as instruments } from './guest/instruments.ts';
 import { suite as programs } from './guest/programs.ts';
 import type { MachineOptions } from './harness/machine.ts';
 import { compileObject, compilers } from './harness/objects.ts';
@@ -16,10 +17,10 @@ import { GuestSession } from './harness/session.ts';
 const TIMEOUT_MS = 10 * 60_000;
 
 /** By their file in test/vm/guest, which the guest loads for itself. */
-const suites: Readonly<Record<string, Suite>> = { programs, ingress, egress, detach };
+const suites: Readonly<Record<string, Suite>> = { programs, instruments, ingress, egress, detach };
 
 const configurations: readonly MachineOptions[] = [
-  { cpus: 8, queues: 32, suites: ['programs', 'ingress', 'egress', 'detach'] },
+  { cpus: 8, queues: 32, suites: ['programs', 'instruments', 'ingress', 'egress', 'detach'] },
 ];
 
 for (const configuration of configurations) {

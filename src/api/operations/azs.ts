@@ -11,7 +11,7 @@ import { dryRunQuery, parseJson, withField } from '../bodies.ts';
 import { deviceParam, deviceParams } from '../device-param.ts';
 import { type ApiContext, operation } from '../operation.ts';
 import * as schemas from '../schemas.ts';
-import { azView, moveCounts } from '../views.ts';
+import { azViews, moveCounts } from '../views.ts';
 import { bodyErrors, deviceErrors } from './error-sets.ts';
 
 const azParams = z.strictObject({
@@ -36,7 +36,7 @@ export const listAzs = operation({
   responses: { 200: { description: 'All AZs of the device.', schema: schemas.page(schemas.azStatus) } },
   errors: deviceErrors,
   run: ({ controller }, { params }) =>
-    controller.readDevice(params.device, (attached) => ({ data: { items: attached.azs().map(azView), next: null } })),
+    controller.readDevice(params.device, (attached) => ({ data: { items: azViews(attached), next: null } })),
 });
 
 export const getAz = operation({
@@ -53,7 +53,10 @@ export const getAz = operation({
   responses: { 200: { description: 'The AZ.', schema: schemas.azStatus } },
   errors: deviceErrors,
   run: ({ controller }, { params }) =>
-    controller.readDevice(params.device, (attached) => ({ data: azView(attached.azNamed(params.az)) })),
+    controller.readDevice(params.device, (attached) => {
+      const { name } = attached.azNamed(params.az);
+      return { data: azViews(attached).find((az) => az.name === name)! };
+    }),
 });
 
 interface AzOperation {

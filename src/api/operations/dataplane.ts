@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A look into the dataplane: queues, flows, the steering table, and what it would do with a packet. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { flowTableView } from '../../app/bucket-loads.ts';
 import { MAX_FRAME_BYTES } from '../../app/explain.ts';
 import { buildFrame } from '../../captures/build-frame.ts';
 import { VnicError } from '../../errors.ts';
@@ -10,6 +12,7 @@ import { formatProtocol, hasPorts, PROTO_ICMP, PROTO_ICMPV6, parseProtocol } fro
 import { queryNumber } from '../bodies.ts';
 import { deviceParams } from '../device-param.ts';
 import { operation } from '../operation.ts';
+import { perfReport } from '../perf-schemas.ts';
 import * as schemas from '../schemas.ts';
 import { bodyErrors, deviceErrors } from './error-sets.ts';
 
@@ -49,8 +52,16 @@ export const listFlows = operation({
   result: schemas.page(schemas.flow),
   responses: { 200: { description: 'Flows, the largest first.', schema: schemas.page(schemas.flow) } },
   errors: deviceErrors,
-  run: ({ controller }, { params: { device }, query: { top = DEFAULT_TOP, by = 'bytes' } }) =>
-    controller.readDevice(device, (attached) => ({ data: { items: attached.flows(top, by), next: null } })),
+  run: async ({ controller }, { params: { device }, query: { top = DEFAULT_TOP, by = 'bytes' } }) => {
+    const { meter, waitMs } = controller.readDevice(device, ({ dataplane, flowMeter }) => ({
+      meter: flowMeter,
+      waitMs: flowMeter.prepare(flowTableView(dataplane)),
+    }));
+    if (waitMs > 0) await sleep(waitMs);
+    return controller.readDevice(device, (attached) => ({
+      data: { items: attached.flows(top, by, meter), next: null },
+    }));
+  },
 });
 
 export const getTable = operation({
@@ -70,6 +81,24 @@ export const getTable = operation({
     controller.readDevice(device, (attached) => ({
       data: { device: deviceText(device), ...attached.steeringTable() },
     })),
+});
+
+export const getPerf = operation({
+  id: 'getPerf',
+  method: 'get',
+  path: '/api/v1/devices/{device}/perf',
+  tag: 'dataplane',
+  summary: 'What the kernel’s instruments count: perf events, tracepoints, run times, the driver’s drops',
+  description: 'What the machine does not have is named with the reason, and never 0.',
+  access: 'read',
+  params: deviceParams,
+  query: z.strictObject({}),
+  body: null,
+  result: perfReport,
+  responses: { 200: { description: 'Counters of now.', schema: perfReport } },
+  errors: deviceErrors,
+  run: ({ controller }, { params: { device } }) =>
+    controller.readDevice(device, (attached) => ({ data: { device: deviceText(device), ...attached.perf() } })),
 });
 
 const endpoint = z.string('an address such as 10.1.0.5 or fd00:a::1').max(64);
@@ -155,4 +184,4 @@ export const explainPacket = operation({
   },
 });
 
-export const dataplaneOperations = [listQueues, listFlows, getTable, explainPacket] as const;
+export const dataplaneOperations = [listQueues, listFlows, getTable, getPerf, explainPacket] as const;

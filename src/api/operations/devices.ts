@@ -12,7 +12,7 @@ import { checkInput, dryRunQuery, parseJson, queryFlag, queryNumber } from '../b
 import { deviceParams, parseDeviceId } from '../device-param.ts';
 import { operation } from '../operation.ts';
 import * as schemas from '../schemas.ts';
-import { azView } from '../views.ts';
+import { azViews } from '../views.ts';
 import { deviceErrors } from './error-sets.ts';
 
 export const listDevices = operation({
@@ -140,7 +140,7 @@ export const getDevice = operation({
     controller.readDevice(device, (attached) => {
       const status = attached.status();
       const failover = formatWholeFailover(attached.config.failover);
-      return { data: { ...status, azs: status.azs.map(azView), failover } };
+      return { data: { ...status, azs: azViews(attached), failover } };
     }),
 });
 

@@ -4,6 +4,7 @@ import type { Operation } from '../operation.ts';
 import { azOperations } from './azs.ts';
 import { dataplaneOperations } from './dataplane.ts';
 import { deviceOperations } from './devices.ts';
+import { lookOperations } from './look.ts';
 import { ruleOperations } from './rule.ts';
 import { ruleSetOperations } from './rules.ts';
 import { steeringOperations } from './steering.ts';
@@ -15,6 +16,7 @@ export const operationTable = [
   ...azOperations,
   ...steeringOperations,
   ...dataplaneOperations,
+  ...lookOperations,
 ] as const;
 
 type AnyOperation = (typeof operationTable)[number];

@@ -4,7 +4,7 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import express, { type ErrorRequestHandler, type Request, type RequestHandler, type Response } from 'express';
 import type { Logger } from 'pino';
 import { encodeText } from '../../api/bodies.ts';
-import { type ApiRequest, headerNames, type Method, type Operation } from '../../api/operation.ts';
+import { type ApiRequest, type ApiResponse, headerNames, type Method, type Operation } from '../../api/operation.ts';
 import { operations } from '../../api/operations/index.ts';
 import type { DaemonConfig } from '../../config/daemon.ts';
 import { VnicError } from '../../errors.ts';
@@ -45,6 +45,8 @@ export interface AppParts {
   /** The OpenAPI document as JSON. */
   document: () => Uint8Array;
   reference: () => Page;
+  /** By address. */
+  livePage: ReadonlyMap<string, ApiResponse>;
 }
 
 interface Endpoint {
@@ -253,9 +255,13 @@ function daemonEndpoints(parts: AppParts): Record<string, Endpoint> {
       // It may last for days, and has a limit of its own.
       place?.leave();
     }),
-    '/': get((request, response) => {
-      send(request, response, { status: 302, headers: { location: '/api/v1/reference' }, body: null });
-    }),
+    // A browser sends no token with the address of a page; the page asks for one, and sends it with what it reads.
+    ...Object.fromEntries(
+      Array.from(parts.livePage, ([path, answer]) => [
+        path,
+        get((request, response) => send(request, response, answer), 'open'),
+      ]),
+    ),
   };
 }
 

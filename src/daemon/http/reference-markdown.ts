@@ -178,7 +178,8 @@ curl -X PUT -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json
 
 A token is sent as \`Authorization: Bearer TOKEN\`; the configuration has its SHA-256 only. One that is not known is refused
 for reading too (\`unauthorized\`). On loopback the \`Host\` header has to be an IP address or \`localhost\`, and a browser’s write
-has to come from a page of the daemon itself (\`not_permitted\`). \`/healthz\` and \`/readyz\` take no token.
+has to come from a page of the daemon itself (\`not_permitted\`). \`/healthz\`, \`/readyz\` and the files of the page at
+\`/\`, which have no data in them, take no token.
 
 ## What holds everywhere
 

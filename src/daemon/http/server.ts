@@ -18,6 +18,7 @@ import { EventStreams } from './events.ts';
 import { remoteText, setChannel } from './exchange.ts';
 import { defaultTimings, type HttpTimings, OpenRequests, RateLimit } from './limits.ts';
 import { Connections, type HttpListener, listenOnTcp, makeListener, readCertificate } from './listeners.ts';
+import { livePage } from './live-page.ts';
 import { referencePage } from './reference-page.ts';
 import { groupId, listenOnUnixSocket } from './unix-socket.ts';
 
@@ -70,6 +71,7 @@ export class HttpServer {
       rateLimit: this.#rateLimit.handler,
       document: () => (document ??= encodeJson(openApiDocument(version))),
       reference: () => (page ??= referencePage(openApiDocument(version))),
+      livePage: livePage(),
     });
   }
 

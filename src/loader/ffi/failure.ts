@@ -55,6 +55,7 @@ function capabilityFor(call: NativeCall): string {
   if (call === 'bpf_enable_stats' || call === 'setns' || call === 'mount') return 'CAP_SYS_ADMIN';
   if (call === 'sched_setaffinity') return 'CAP_SYS_NICE';
   if (call === 'ioctl') return 'CAP_NET_ADMIN';
+  if (call === 'syscall') return 'CAP_PERFMON';
   if (/^(bpf|libbpf)_/.test(call)) return 'CAP_BPF';
   return 'permission for the file';
 }

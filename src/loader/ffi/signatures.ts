@@ -4,7 +4,7 @@
  * Both adapters bind from these tables and `types.ts` derives the TypeScript function types from them.
  * Source: libbpf 1.1 `bpf/libbpf.h` and `bpf/bpf.h`, POSIX and Linux man pages.
  *
- * `open`, `fcntl` and `ioctl` are variadic in C and bound with fixed parameters here: on Linux x86-64 and arm64 both
+ * `open`, `fcntl`, `ioctl` and `syscall` are variadic in C and bound with fixed parameters here: on Linux x86-64 and arm64 both
  * conventions put the first eight (six) integer arguments into the same registers.
  * libbpf's enums are `u32`: none of their values is negative.
  */
@@ -143,6 +143,11 @@ export const libcSignatures = {
   if_indextoname: ['cstr', ['u32', 'buf'], 'null'],
   sched_setaffinity: ['i32', ['i32', 'size', 'buf'], 'minus_one'],
   sched_getcpu: ['i32', [], 'minus_one'],
+  /**
+   * Bound for perf_event_open alone, which libc has no function for: number, `struct perf_event_attr`, pid, CPU, group's
+   * descriptor, flags. The result is a `long` in C; a descriptor and -1 fit an int.
+   */
+  syscall: ['i32', ['i64', 'buf', 'i32', 'i32', 'i32', 'u64'], 'minus_one'],
   clock_gettime: ['i32', ['i32', 'buf'], 'minus_one'],
   clock_getres: ['i32', ['i32', 'buf'], 'minus_one'],
   getpid: ['i32', [], 'never'],

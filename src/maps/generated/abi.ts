@@ -91,6 +91,18 @@ export const VnicEventType = {
 } as const;
 export type VnicEventType = (typeof VnicEventType)[keyof typeof VnicEventType];
 
+/** enum vnic_exception */
+export const VnicException = {
+  aborted: 0,
+  drop: 1,
+  pass: 2,
+  tx: 3,
+  redirect: 4,
+  unknown: 5,
+  exceptions: 6,
+} as const;
+export type VnicException = (typeof VnicException)[keyof typeof VnicException];
+
 /** enum vnic_limiter_units */
 export const VnicLimiterUnits = {
   ticksPerNsShift: 4,
@@ -120,6 +132,14 @@ export const VnicLimits = {
 } as const;
 export type VnicLimits = (typeof VnicLimits)[keyof typeof VnicLimits];
 
+/** enum vnic_look_limits */
+export const VnicLookLimits = {
+  rttSlots: 512,
+  captureBytes: 9216,
+  captureAnyAz: 65535,
+} as const;
+export type VnicLookLimits = (typeof VnicLookLimits)[keyof typeof VnicLookLimits];
+
 /** enum vnic_loss */
 export const VnicLoss = {
   none: 0,
@@ -138,12 +158,48 @@ export const VnicNone = {
 } as const;
 export type VnicNone = (typeof VnicNone)[keyof typeof VnicNone];
 
+/** enum vnic_outcome */
+export const VnicOutcome = {
+  pass: 0,
+  drop: 1,
+  unparsed: 2,
+} as const;
+export type VnicOutcome = (typeof VnicOutcome)[keyof typeof VnicOutcome];
+
 /** enum vnic_prog_slot */
 export const VnicProgSlot = {
   slotIngress: 0,
   slots: 1,
 } as const;
 export type VnicProgSlot = (typeof VnicProgSlot)[keyof typeof VnicProgSlot];
+
+/** enum vnic_redirect_error */
+export const VnicRedirectError = {
+  ringFull: 0,
+  noTarget: 1,
+  noHeadroom: 2,
+  deviceDown: 3,
+  tooLarge: 4,
+  notSupported: 5,
+  noMemory: 6,
+  other: 7,
+  errors: 8,
+} as const;
+export type VnicRedirectError = (typeof VnicRedirectError)[keyof typeof VnicRedirectError];
+
+/** enum vnic_rtt_mode */
+export const VnicRttMode = {
+  off: 0,
+  both: 1,
+  handshake: 2,
+} as const;
+export type VnicRttMode = (typeof VnicRttMode)[keyof typeof VnicRttMode];
+
+/** enum vnic_trace_limits */
+export const VnicTraceLimits = {
+  devices: 64,
+} as const;
+export type VnicTraceLimits = (typeof VnicTraceLimits)[keyof typeof VnicTraceLimits];
 
 /** enum vnic_unparsed */
 export const VnicUnparsed = {
@@ -480,6 +536,126 @@ export const VnicBfdSession = structCodec<VnicBfdSession>({
   },
 });
 
+/** struct vnic_capture, 80 bytes */
+export interface VnicCapture {
+  session: number;
+  snaplen: number;
+  ruleId: number;
+  az: number;
+  leaseNs: bigint;
+  allowance: bigint;
+  most: bigint;
+  packetsPerSecond: number;
+  matched: bigint;
+  captured: bigint;
+  overAllowance: bigint;
+  ringFull: bigint;
+}
+export const VnicCapture = structCodec<VnicCapture>({
+  name: 'vnic_capture',
+  size: 80,
+  offsets: {
+    session: 0,
+    snaplen: 4,
+    ruleId: 8,
+    az: 12,
+    leaseNs: 16,
+    allowance: 24,
+    most: 32,
+    packetsPerSecond: 40,
+    matched: 48,
+    captured: 56,
+    overAllowance: 64,
+    ringFull: 72,
+  },
+  read: (v, o) => ({
+    session: v.getUint32(o, hostLittleEndian),
+    snaplen: v.getUint32(o + 4, hostLittleEndian),
+    ruleId: v.getUint32(o + 8, hostLittleEndian),
+    az: v.getUint32(o + 12, hostLittleEndian),
+    leaseNs: v.getBigUint64(o + 16, hostLittleEndian),
+    allowance: v.getBigUint64(o + 24, hostLittleEndian),
+    most: v.getBigUint64(o + 32, hostLittleEndian),
+    packetsPerSecond: v.getUint32(o + 40, hostLittleEndian),
+    matched: v.getBigUint64(o + 48, hostLittleEndian),
+    captured: v.getBigUint64(o + 56, hostLittleEndian),
+    overAllowance: v.getBigUint64(o + 64, hostLittleEndian),
+    ringFull: v.getBigUint64(o + 72, hostLittleEndian),
+  }),
+  put: (v, o, x) => {
+    putU32(v, o, x.session, hostLittleEndian, 'vnic_capture.session');
+    putU32(v, o + 4, x.snaplen, hostLittleEndian, 'vnic_capture.snaplen');
+    putU32(v, o + 8, x.ruleId, hostLittleEndian, 'vnic_capture.rule_id');
+    putU32(v, o + 12, x.az, hostLittleEndian, 'vnic_capture.az');
+    putU64(v, o + 16, x.leaseNs, hostLittleEndian, 'vnic_capture.lease_ns');
+    putU64(v, o + 24, x.allowance, hostLittleEndian, 'vnic_capture.allowance');
+    putU64(v, o + 32, x.most, hostLittleEndian, 'vnic_capture.most');
+    putU32(v, o + 40, x.packetsPerSecond, hostLittleEndian, 'vnic_capture.packets_per_second');
+    putU64(v, o + 48, x.matched, hostLittleEndian, 'vnic_capture.matched');
+    putU64(v, o + 56, x.captured, hostLittleEndian, 'vnic_capture.captured');
+    putU64(v, o + 64, x.overAllowance, hostLittleEndian, 'vnic_capture.over_allowance');
+    putU64(v, o + 72, x.ringFull, hostLittleEndian, 'vnic_capture.ring_full');
+  },
+});
+
+/** struct vnic_captured, 32 bytes */
+export interface VnicCaptured {
+  timeNs: bigint;
+  session: number;
+  wireBytes: number;
+  keptBytes: number;
+  ruleId: number;
+  queue: number;
+  rxQueue: number;
+  az: number;
+  outcome: number;
+  reason: number;
+  flags: number;
+}
+export const VnicCaptured = structCodec<VnicCaptured>({
+  name: 'vnic_captured',
+  size: 32,
+  offsets: {
+    timeNs: 0,
+    session: 8,
+    wireBytes: 12,
+    keptBytes: 16,
+    ruleId: 20,
+    queue: 24,
+    rxQueue: 26,
+    az: 28,
+    outcome: 29,
+    reason: 30,
+    flags: 31,
+  },
+  read: (v, o) => ({
+    timeNs: v.getBigUint64(o, hostLittleEndian),
+    session: v.getUint32(o + 8, hostLittleEndian),
+    wireBytes: v.getUint32(o + 12, hostLittleEndian),
+    keptBytes: v.getUint32(o + 16, hostLittleEndian),
+    ruleId: v.getUint32(o + 20, hostLittleEndian),
+    queue: v.getUint16(o + 24, hostLittleEndian),
+    rxQueue: v.getUint16(o + 26, hostLittleEndian),
+    az: v.getUint8(o + 28),
+    outcome: v.getUint8(o + 29),
+    reason: v.getUint8(o + 30),
+    flags: v.getUint8(o + 31),
+  }),
+  put: (v, o, x) => {
+    putU64(v, o, x.timeNs, hostLittleEndian, 'vnic_captured.time_ns');
+    putU32(v, o + 8, x.session, hostLittleEndian, 'vnic_captured.session');
+    putU32(v, o + 12, x.wireBytes, hostLittleEndian, 'vnic_captured.wire_bytes');
+    putU32(v, o + 16, x.keptBytes, hostLittleEndian, 'vnic_captured.kept_bytes');
+    putU32(v, o + 20, x.ruleId, hostLittleEndian, 'vnic_captured.rule_id');
+    putU16(v, o + 24, x.queue, hostLittleEndian, 'vnic_captured.queue');
+    putU16(v, o + 26, x.rxQueue, hostLittleEndian, 'vnic_captured.rx_queue');
+    putU8(v, o + 28, x.az, 'vnic_captured.az');
+    putU8(v, o + 29, x.outcome, 'vnic_captured.outcome');
+    putU8(v, o + 30, x.reason, 'vnic_captured.reason');
+    putU8(v, o + 31, x.flags, 'vnic_captured.flags');
+  },
+});
+
 /** struct vnic_clock, 16 bytes */
 export interface VnicClock {
   jiffies: bigint;
@@ -499,7 +675,7 @@ export const VnicClock = structCodec<VnicClock>({
   },
 });
 
-/** struct vnic_control, 5280 bytes */
+/** struct vnic_control, 5288 bytes */
 export interface VnicControl {
   activeTable: number;
   lostAzs: number;
@@ -509,13 +685,14 @@ export interface VnicControl {
   ruleSlots: number;
   hashSeed: number;
   bfdSessions: number;
+  capture: number;
   queueCpu: Uint16Array;
   tables: VnicTableInfo[];
   standby: Uint16Array;
 }
 export const VnicControl = structCodec<VnicControl>({
   name: 'vnic_control',
-  size: 5280,
+  size: 5288,
   offsets: {
     activeTable: 0,
     lostAzs: 4,
@@ -525,9 +702,10 @@ export const VnicControl = structCodec<VnicControl>({
     ruleSlots: 20,
     hashSeed: 24,
     bfdSessions: 28,
-    queueCpu: 32,
-    tables: 160,
-    standby: 4256,
+    capture: 32,
+    queueCpu: 40,
+    tables: 168,
+    standby: 4264,
   },
   read: (v, o) => ({
     activeTable: v.getUint32(o, hostLittleEndian),
@@ -538,9 +716,10 @@ export const VnicControl = structCodec<VnicControl>({
     ruleSlots: v.getUint32(o + 20, hostLittleEndian),
     hashSeed: v.getUint32(o + 24, hostLittleEndian),
     bfdSessions: v.getUint32(o + 28, hostLittleEndian),
-    queueCpu: new Uint16Array(readBuffer(v, o + 32, 128)),
-    tables: readList(v, o + 160, 128, 32, (v, o) => VnicTableInfo.read(v, o)),
-    standby: new Uint16Array(readBuffer(v, o + 4256, 1024)),
+    capture: v.getUint32(o + 32, hostLittleEndian),
+    queueCpu: new Uint16Array(readBuffer(v, o + 40, 128)),
+    tables: readList(v, o + 168, 128, 32, (v, o) => VnicTableInfo.read(v, o)),
+    standby: new Uint16Array(readBuffer(v, o + 4264, 1024)),
   }),
   put: (v, o, x) => {
     putU32(v, o, x.activeTable, hostLittleEndian, 'vnic_control.active_table');
@@ -551,13 +730,14 @@ export const VnicControl = structCodec<VnicControl>({
     putU32(v, o + 20, x.ruleSlots, hostLittleEndian, 'vnic_control.rule_slots');
     putU32(v, o + 24, x.hashSeed, hostLittleEndian, 'vnic_control.hash_seed');
     putU32(v, o + 28, x.bfdSessions, hostLittleEndian, 'vnic_control.bfd_sessions');
-    putList<number>(v, o + 32, 64, 2, x.queueCpu, 'vnic_control.queue_cpu', (v, o, e) => putU16(v, o, e, hostLittleEndian, 'vnic_control.queue_cpu'));
-    putList(v, o + 160, 128, 32, x.tables, 'vnic_control.tables', (v, o, e) => VnicTableInfo.put(v, o, e));
-    putList<number>(v, o + 4256, 512, 2, x.standby, 'vnic_control.standby', (v, o, e) => putU16(v, o, e, hostLittleEndian, 'vnic_control.standby'));
+    putU32(v, o + 32, x.capture, hostLittleEndian, 'vnic_control.capture');
+    putList<number>(v, o + 40, 64, 2, x.queueCpu, 'vnic_control.queue_cpu', (v, o, e) => putU16(v, o, e, hostLittleEndian, 'vnic_control.queue_cpu'));
+    putList(v, o + 168, 128, 32, x.tables, 'vnic_control.tables', (v, o, e) => VnicTableInfo.put(v, o, e));
+    putList<number>(v, o + 4264, 512, 2, x.standby, 'vnic_control.standby', (v, o, e) => putU16(v, o, e, hostLittleEndian, 'vnic_control.standby'));
   },
 });
 
-/** struct vnic_cpu_stats, 448 bytes */
+/** struct vnic_cpu_stats, 456 bytes */
 export interface VnicCpuStats {
   parsed: bigint;
   redirected: bigint;
@@ -582,10 +762,11 @@ export interface VnicCpuStats {
   clockNs: bigint;
   clockJiffy: number;
   clockReuses: number;
+  rttTurn: bigint;
 }
 export const VnicCpuStats = structCodec<VnicCpuStats>({
   name: 'vnic_cpu_stats',
-  size: 448,
+  size: 456,
   offsets: {
     parsed: 0,
     redirected: 8,
@@ -610,6 +791,7 @@ export const VnicCpuStats = structCodec<VnicCpuStats>({
     clockNs: 432,
     clockJiffy: 440,
     clockReuses: 444,
+    rttTurn: 448,
   },
   read: (v, o) => ({
     parsed: v.getBigUint64(o, hostLittleEndian),
@@ -635,6 +817,7 @@ export const VnicCpuStats = structCodec<VnicCpuStats>({
     clockNs: v.getBigUint64(o + 432, hostLittleEndian),
     clockJiffy: v.getUint32(o + 440, hostLittleEndian),
     clockReuses: v.getUint32(o + 444, hostLittleEndian),
+    rttTurn: v.getBigUint64(o + 448, hostLittleEndian),
   }),
   put: (v, o, x) => {
     putU64(v, o, x.parsed, hostLittleEndian, 'vnic_cpu_stats.parsed');
@@ -660,6 +843,7 @@ export const VnicCpuStats = structCodec<VnicCpuStats>({
     putU64(v, o + 432, x.clockNs, hostLittleEndian, 'vnic_cpu_stats.clock_ns');
     putU32(v, o + 440, x.clockJiffy, hostLittleEndian, 'vnic_cpu_stats.clock_jiffy');
     putU32(v, o + 444, x.clockReuses, hostLittleEndian, 'vnic_cpu_stats.clock_reuses');
+    putU64(v, o + 448, x.rttTurn, hostLittleEndian, 'vnic_cpu_stats.rtt_turn');
   },
 });
 
@@ -1012,6 +1196,68 @@ export const VnicReplayFrame = structCodec<VnicReplayFrame>({
   },
 });
 
+/** struct vnic_rtt, 20608 bytes */
+export interface VnicRtt {
+  mode: number;
+  sampleMask: number;
+  unstamped: bigint;
+  unanswered: bigint;
+  leaving: Uint32Array;
+  waiting: Uint32Array;
+  probes: VnicRttProbe[];
+}
+export const VnicRtt = structCodec<VnicRtt>({
+  name: 'vnic_rtt',
+  size: 20608,
+  offsets: { mode: 0, sampleMask: 4, unstamped: 64, unanswered: 72, leaving: 128, waiting: 2176, probes: 4224 },
+  read: (v, o) => ({
+    mode: v.getUint32(o, hostLittleEndian),
+    sampleMask: v.getUint32(o + 4, hostLittleEndian),
+    unstamped: v.getBigUint64(o + 64, hostLittleEndian),
+    unanswered: v.getBigUint64(o + 72, hostLittleEndian),
+    leaving: new Uint32Array(readBuffer(v, o + 128, 2048)),
+    waiting: new Uint32Array(readBuffer(v, o + 2176, 2048)),
+    probes: readList(v, o + 4224, 512, 32, (v, o) => VnicRttProbe.read(v, o)),
+  }),
+  put: (v, o, x) => {
+    putU32(v, o, x.mode, hostLittleEndian, 'vnic_rtt.mode');
+    putU32(v, o + 4, x.sampleMask, hostLittleEndian, 'vnic_rtt.sample_mask');
+    putU64(v, o + 64, x.unstamped, hostLittleEndian, 'vnic_rtt.unstamped');
+    putU64(v, o + 72, x.unanswered, hostLittleEndian, 'vnic_rtt.unanswered');
+    putList<number>(v, o + 128, 512, 4, x.leaving, 'vnic_rtt.leaving', (v, o, e) => putU32(v, o, e, hostLittleEndian, 'vnic_rtt.leaving'));
+    putList<number>(v, o + 2176, 512, 4, x.waiting, 'vnic_rtt.waiting', (v, o, e) => putU32(v, o, e, hostLittleEndian, 'vnic_rtt.waiting'));
+    putList(v, o + 4224, 512, 32, x.probes, 'vnic_rtt.probes', (v, o, e) => VnicRttProbe.put(v, o, e));
+  },
+});
+
+/** struct vnic_rtt_probe, 32 bytes */
+export interface VnicRttProbe {
+  lock: number;
+  value: number;
+  sentNs: bigint;
+  untilNs: bigint;
+  looks: number;
+}
+export const VnicRttProbe = structCodec<VnicRttProbe>({
+  name: 'vnic_rtt_probe',
+  size: 32,
+  offsets: { lock: 0, value: 4, sentNs: 8, untilNs: 16, looks: 24 },
+  read: (v, o) => ({
+    lock: v.getUint32(o, hostLittleEndian),
+    value: v.getUint32(o + 4, hostLittleEndian),
+    sentNs: v.getBigUint64(o + 8, hostLittleEndian),
+    untilNs: v.getBigUint64(o + 16, hostLittleEndian),
+    looks: v.getUint32(o + 24, hostLittleEndian),
+  }),
+  put: (v, o, x) => {
+    putU32(v, o, x.lock, hostLittleEndian, 'vnic_rtt_probe.lock');
+    putU32(v, o + 4, x.value, hostLittleEndian, 'vnic_rtt_probe.value');
+    putU64(v, o + 8, x.sentNs, hostLittleEndian, 'vnic_rtt_probe.sent_ns');
+    putU64(v, o + 16, x.untilNs, hostLittleEndian, 'vnic_rtt_probe.until_ns');
+    putU32(v, o + 24, x.looks, hostLittleEndian, 'vnic_rtt_probe.looks');
+  },
+});
+
 /** struct vnic_rule_action, 64 bytes */
 export interface VnicRuleAction {
   ruleId: number;
@@ -1215,6 +1461,121 @@ export const VnicTableRow = structCodec<VnicTableRow>({
   }),
   put: (v, o, x) => {
     putList<number>(v, o, 4096, 2, x.queue, 'vnic_table_row.queue', (v, o, e) => putU16(v, o, e, hostLittleEndian, 'vnic_table_row.queue'));
+  },
+});
+
+/** struct vnic_trace_device, 184 bytes */
+export interface VnicTraceDevice {
+  enqueued: bigint;
+  ringFullDrops: bigint;
+  taken: bigint;
+  noMemoryDrops: bigint;
+  rounds: bigint;
+  sleeps: bigint;
+  polls: bigint;
+  polledPackets: bigint;
+  exhaustedPolls: bigint;
+  redirectErrors: bigint[];
+  exceptions: bigint[];
+}
+export const VnicTraceDevice = structCodec<VnicTraceDevice>({
+  name: 'vnic_trace_device',
+  size: 184,
+  offsets: {
+    enqueued: 0,
+    ringFullDrops: 8,
+    taken: 16,
+    noMemoryDrops: 24,
+    rounds: 32,
+    sleeps: 40,
+    polls: 48,
+    polledPackets: 56,
+    exhaustedPolls: 64,
+    redirectErrors: 72,
+    exceptions: 136,
+  },
+  read: (v, o) => ({
+    enqueued: v.getBigUint64(o, hostLittleEndian),
+    ringFullDrops: v.getBigUint64(o + 8, hostLittleEndian),
+    taken: v.getBigUint64(o + 16, hostLittleEndian),
+    noMemoryDrops: v.getBigUint64(o + 24, hostLittleEndian),
+    rounds: v.getBigUint64(o + 32, hostLittleEndian),
+    sleeps: v.getBigUint64(o + 40, hostLittleEndian),
+    polls: v.getBigUint64(o + 48, hostLittleEndian),
+    polledPackets: v.getBigUint64(o + 56, hostLittleEndian),
+    exhaustedPolls: v.getBigUint64(o + 64, hostLittleEndian),
+    redirectErrors: readList(v, o + 72, 8, 8, (v, o) => v.getBigUint64(o, hostLittleEndian)),
+    exceptions: readList(v, o + 136, 6, 8, (v, o) => v.getBigUint64(o, hostLittleEndian)),
+  }),
+  put: (v, o, x) => {
+    putU64(v, o, x.enqueued, hostLittleEndian, 'vnic_trace_device.enqueued');
+    putU64(v, o + 8, x.ringFullDrops, hostLittleEndian, 'vnic_trace_device.ring_full_drops');
+    putU64(v, o + 16, x.taken, hostLittleEndian, 'vnic_trace_device.taken');
+    putU64(v, o + 24, x.noMemoryDrops, hostLittleEndian, 'vnic_trace_device.no_memory_drops');
+    putU64(v, o + 32, x.rounds, hostLittleEndian, 'vnic_trace_device.rounds');
+    putU64(v, o + 40, x.sleeps, hostLittleEndian, 'vnic_trace_device.sleeps');
+    putU64(v, o + 48, x.polls, hostLittleEndian, 'vnic_trace_device.polls');
+    putU64(v, o + 56, x.polledPackets, hostLittleEndian, 'vnic_trace_device.polled_packets');
+    putU64(v, o + 64, x.exhaustedPolls, hostLittleEndian, 'vnic_trace_device.exhausted_polls');
+    putList<bigint>(v, o + 72, 8, 8, x.redirectErrors, 'vnic_trace_device.redirect_errors', (v, o, e) => putU64(v, o, e, hostLittleEndian, 'vnic_trace_device.redirect_errors'));
+    putList<bigint>(v, o + 136, 6, 8, x.exceptions, 'vnic_trace_device.exceptions', (v, o, e) => putU64(v, o, e, hostLittleEndian, 'vnic_trace_device.exceptions'));
+  },
+});
+
+/** struct vnic_trace_netdev, 8 bytes */
+export interface VnicTraceNetdev {
+  netns: number;
+  ifindex: number;
+}
+export const VnicTraceNetdev = structCodec<VnicTraceNetdev>({
+  name: 'vnic_trace_netdev',
+  size: 8,
+  offsets: { netns: 0, ifindex: 4 },
+  read: (v, o) => ({
+    netns: v.getUint32(o, hostLittleEndian),
+    ifindex: v.getUint32(o + 4, hostLittleEndian),
+  }),
+  put: (v, o, x) => {
+    putU32(v, o, x.netns, hostLittleEndian, 'vnic_trace_netdev.netns');
+    putU32(v, o + 4, x.ifindex, hostLittleEndian, 'vnic_trace_netdev.ifindex');
+  },
+});
+
+/** struct vnic_trace_slot, 4 bytes */
+export interface VnicTraceSlot {
+  slot: number;
+}
+export const VnicTraceSlot = structCodec<VnicTraceSlot>({
+  name: 'vnic_trace_slot',
+  size: 4,
+  offsets: { slot: 0 },
+  read: (v, o) => ({
+    slot: v.getUint32(o, hostLittleEndian),
+  }),
+  put: (v, o, x) => {
+    putU32(v, o, x.slot, hostLittleEndian, 'vnic_trace_slot.slot');
+  },
+});
+
+/** struct vnic_trace_softirq, 24 bytes */
+export interface VnicTraceSoftirq {
+  runs: bigint;
+  timeNs: bigint;
+  beganNs: bigint;
+}
+export const VnicTraceSoftirq = structCodec<VnicTraceSoftirq>({
+  name: 'vnic_trace_softirq',
+  size: 24,
+  offsets: { runs: 0, timeNs: 8, beganNs: 16 },
+  read: (v, o) => ({
+    runs: v.getBigUint64(o, hostLittleEndian),
+    timeNs: v.getBigUint64(o + 8, hostLittleEndian),
+    beganNs: v.getBigUint64(o + 16, hostLittleEndian),
+  }),
+  put: (v, o, x) => {
+    putU64(v, o, x.runs, hostLittleEndian, 'vnic_trace_softirq.runs');
+    putU64(v, o + 8, x.timeNs, hostLittleEndian, 'vnic_trace_softirq.time_ns');
+    putU64(v, o + 16, x.beganNs, hostLittleEndian, 'vnic_trace_softirq.began_ns');
   },
 });
 

@@ -194,6 +194,13 @@ export const EthtoolCommand = {
 } as const;
 export type EthtoolCommand = (typeof EthtoolCommand)[keyof typeof EthtoolCommand];
 
+/** enum host_ethtool_strings */
+export const EthtoolStrings = {
+  stats: 1,
+  length: 32,
+} as const;
+export type EthtoolStrings = (typeof EthtoolStrings)[keyof typeof EthtoolStrings];
+
 /** enum host_headers */
 export const Headers = {
   libbpfMajor: 1,
@@ -284,6 +291,22 @@ export const Netlink = {
   skipStats: 8,
 } as const;
 export type Netlink = (typeof Netlink)[keyof typeof Netlink];
+
+/** enum host_perf */
+export const Perf = {
+  typeHardware: 0,
+  typeSoftware: 1,
+  hwCycles: 0,
+  hwInstructions: 1,
+  hwCacheReferences: 2,
+  hwCacheMisses: 3,
+  swContextSwitches: 3,
+  swCpuMigrations: 4,
+  formatTimeEnabled: 1,
+  formatTimeRunning: 2,
+  flagFdCloexec: 8,
+} as const;
+export type Perf = (typeof Perf)[keyof typeof Perf];
 
 /** enum host_prog_flag */
 export const ProgFlag = {
@@ -1356,6 +1379,28 @@ export const EthtoolDrvinfo = structCodec<EthtoolDrvinfo>({
   },
 });
 
+/** struct ethtool_gstrings, 12 bytes */
+export interface EthtoolGstrings {
+  cmd: number;
+  stringSet: number;
+  len: number;
+}
+export const EthtoolGstrings = structCodec<EthtoolGstrings>({
+  name: 'ethtool_gstrings',
+  size: 12,
+  offsets: { cmd: 0, stringSet: 4, len: 8 },
+  read: (v, o) => ({
+    cmd: v.getUint32(o, hostLittleEndian),
+    stringSet: v.getUint32(o + 4, hostLittleEndian),
+    len: v.getUint32(o + 8, hostLittleEndian),
+  }),
+  put: (v, o, x) => {
+    putU32(v, o, x.cmd, hostLittleEndian, 'ethtool_gstrings.cmd');
+    putU32(v, o + 4, x.stringSet, hostLittleEndian, 'ethtool_gstrings.string_set');
+    putU32(v, o + 8, x.len, hostLittleEndian, 'ethtool_gstrings.len');
+  },
+});
+
 /** struct ethtool_ringparam, 36 bytes */
 export interface EthtoolRingparam {
   cmd: number;
@@ -1403,6 +1448,44 @@ export const EthtoolRingparam = structCodec<EthtoolRingparam>({
     putU32(v, o + 24, x.rxMiniPending, hostLittleEndian, 'ethtool_ringparam.rx_mini_pending');
     putU32(v, o + 28, x.rxJumboPending, hostLittleEndian, 'ethtool_ringparam.rx_jumbo_pending');
     putU32(v, o + 32, x.txPending, hostLittleEndian, 'ethtool_ringparam.tx_pending');
+  },
+});
+
+/** struct ethtool_sset_info, 16 bytes */
+export interface EthtoolSsetInfo {
+  cmd: number;
+  ssetMask: bigint;
+}
+export const EthtoolSsetInfo = structCodec<EthtoolSsetInfo>({
+  name: 'ethtool_sset_info',
+  size: 16,
+  offsets: { cmd: 0, ssetMask: 8 },
+  read: (v, o) => ({
+    cmd: v.getUint32(o, hostLittleEndian),
+    ssetMask: v.getBigUint64(o + 8, hostLittleEndian),
+  }),
+  put: (v, o, x) => {
+    putU32(v, o, x.cmd, hostLittleEndian, 'ethtool_sset_info.cmd');
+    putU64(v, o + 8, x.ssetMask, hostLittleEndian, 'ethtool_sset_info.sset_mask');
+  },
+});
+
+/** struct ethtool_stats, 8 bytes */
+export interface EthtoolStats {
+  cmd: number;
+  nStats: number;
+}
+export const EthtoolStats = structCodec<EthtoolStats>({
+  name: 'ethtool_stats',
+  size: 8,
+  offsets: { cmd: 0, nStats: 4 },
+  read: (v, o) => ({
+    cmd: v.getUint32(o, hostLittleEndian),
+    nStats: v.getUint32(o + 4, hostLittleEndian),
+  }),
+  put: (v, o, x) => {
+    putU32(v, o, x.cmd, hostLittleEndian, 'ethtool_stats.cmd');
+    putU32(v, o + 4, x.nStats, hostLittleEndian, 'ethtool_stats.n_stats');
   },
 });
 
@@ -1506,6 +1589,31 @@ export const Nlmsghdr = structCodec<Nlmsghdr>({
     putU16(v, o + 6, x.nlmsgFlags, hostLittleEndian, 'nlmsghdr.nlmsg_flags');
     putU32(v, o + 8, x.nlmsgSeq, hostLittleEndian, 'nlmsghdr.nlmsg_seq');
     putU32(v, o + 12, x.nlmsgPid, hostLittleEndian, 'nlmsghdr.nlmsg_pid');
+  },
+});
+
+/** struct perf_event_attr, 128 bytes */
+export interface PerfEventAttr {
+  type: number;
+  size: number;
+  config: bigint;
+  readFormat: bigint;
+}
+export const PerfEventAttr = structCodec<PerfEventAttr>({
+  name: 'perf_event_attr',
+  size: 128,
+  offsets: { type: 0, size: 4, config: 8, readFormat: 32 },
+  read: (v, o) => ({
+    type: v.getUint32(o, hostLittleEndian),
+    size: v.getUint32(o + 4, hostLittleEndian),
+    config: v.getBigUint64(o + 8, hostLittleEndian),
+    readFormat: v.getBigUint64(o + 32, hostLittleEndian),
+  }),
+  put: (v, o, x) => {
+    putU32(v, o, x.type, hostLittleEndian, 'perf_event_attr.type');
+    putU32(v, o + 4, x.size, hostLittleEndian, 'perf_event_attr.size');
+    putU64(v, o + 8, x.config, hostLittleEndian, 'perf_event_attr.config');
+    putU64(v, o + 32, x.readFormat, hostLittleEndian, 'perf_event_attr.read_format');
   },
 });
 

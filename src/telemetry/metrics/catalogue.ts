@@ -3,7 +3,9 @@
  * Every metric of the product, once, as data: what it is called, what it means and how it comes from a sample. Pure.
  * No flow, address or port is ever a label.
  */
-import type { DaemonMetric, DeviceMetric, LabelName } from './metric.ts';
+import { declare, PREFIX } from './declare.ts';
+import type { DaemonMetric, DeviceMetric } from './metric.ts';
+import { machineMetrics, perfDeviceMetrics } from './perf-catalogue.ts';
 import {
   azQueues,
   decodeErrors,
@@ -19,23 +21,10 @@ import {
   perQueue,
   perReason,
   perRule,
+  rttEdges,
   total,
   unparsedReasonNames,
 } from './series.ts';
-
-export const PREFIX = 'virtio_nic_';
-
-type Declare = (
-  name: string,
-  unit: DeviceMetric['unit'],
-  labels: readonly LabelName[],
-  help: string,
-  series: DeviceMetric['series'],
-) => DeviceMetric;
-
-const declare =
-  (type: DeviceMetric['type']): Declare =>
-  (name, unit, labels, help, series) => ({ name: PREFIX + name, type, unit, labels, help, series });
 
 const counter = declare('counter');
 const gauge = declare('gauge');
@@ -133,6 +122,14 @@ export const deviceMetrics: readonly DeviceMetric[] = [
     [],
     'Time from XDP entry to the CPU of the queue, of a sample of the packets.',
     ({ latency }) => from(latency, (cells) => [{ labels: {}, value: latencyHistogram(cells) }]),
+  ),
+  histogram(
+    'rtt_seconds',
+    'seconds',
+    ['az'],
+    'Round-trip times of TCP, of a sample of the packets: from one that leaves with a timestamp to its echo; without the egress program, of handshakes of connections to this machine. Delayed ACKs of peers are in them.',
+    ({ rtts }) =>
+      from(rtts, (list) => list.map(({ az, cells }) => ({ labels: { az }, value: latencyHistogram(cells, rttEdges) }))),
   ),
   gauge(
     'avg_latency_ns',
@@ -262,6 +259,7 @@ export const deviceMetrics: readonly DeviceMetric[] = [
     'Time spent in the BPF program; see program_runs.',
     perProgram(({ runTimeNs }) => Number(runTimeNs) / 1e9),
   ),
+  ...perfDeviceMetrics,
   gauge('scrape_seconds', 'seconds', [], 'Time that reading the counters of the device took.', ({ readSeconds }) => [
     { labels: {}, value: readSeconds },
   ]),
@@ -283,4 +281,5 @@ export const daemonMetrics: readonly DaemonMetric[] = [
     help: 'Always 1; what runs is in the label.',
     series: ({ version }) => [{ labels: { version }, value: 1 }],
   },
+  ...machineMetrics,
 ];

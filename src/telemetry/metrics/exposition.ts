@@ -9,6 +9,7 @@
  */
 import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
 import { daemonMetrics, deviceMetrics } from './catalogue.ts';
+import { type MachineSample, unmeasuredMachine } from './machine.ts';
 import type { DaemonMetric, DeviceMetric, MetricType, Series } from './metric.ts';
 import { negotiate } from './negotiate.ts';
 import { isUnavailable } from './part.ts';
@@ -50,7 +51,8 @@ export interface JsonMetric {
 
 export interface JsonUnavailable {
   name: string;
-  device: string;
+  /** Null: of the machine. */
+  device: string | null;
   reason: string;
 }
 
@@ -93,11 +95,12 @@ export class Exposition {
   readonly registry = new Registry();
   readonly #malformed = new Map<string, number>();
   #samples: readonly DeviceSample[] = [];
+  #machine: MachineSample = unmeasuredMachine;
   #unavailable: JsonUnavailable[] = [];
 
   constructor({ version, processMetrics = true }: ExpositionOptions) {
     for (const metric of daemonMetrics) {
-      this.#register(metric, () => metric.series({ version }).flatMap((series) => registryValues(metric.name, series)));
+      this.#register(metric, () => this.#ofMachine(metric, version));
     }
     for (const metric of deviceMetrics) {
       this.#register(metric, () => this.#samples.flatMap((sample) => this.#ofDevice(metric, sample)));
@@ -110,15 +113,19 @@ export class Exposition {
   }
 
   /** @param accept Accept header of the request */
-  async render(samples: readonly DeviceSample[], accept?: string): Promise<Rendered> {
+  async render(
+    samples: readonly DeviceSample[],
+    accept?: string,
+    machine: MachineSample = unmeasuredMachine,
+  ): Promise<Rendered> {
     const format = negotiate(accept);
-    const { families } = await this.#gather(samples);
+    const { families } = await this.#gather(samples, machine);
     const contentType = format === 'openmetrics' ? Registry.OPENMETRICS_CONTENT_TYPE : Registry.PROMETHEUS_CONTENT_TYPE;
     return { contentType, body: formatFamilies(families, format) };
   }
 
-  async renderJson(samples: readonly DeviceSample[]): Promise<MetricsJson> {
-    const { families, unavailable } = await this.#gather(samples);
+  async renderJson(samples: readonly DeviceSample[], machine: MachineSample = unmeasuredMachine): Promise<MetricsJson> {
+    const { families, unavailable } = await this.#gather(samples, machine);
     const metrics = families
       .filter(({ lines }) => lines.length > 0)
       .map(
@@ -136,8 +143,12 @@ export class Exposition {
     return { metrics, unavailable };
   }
 
-  async #gather(samples: readonly DeviceSample[]): Promise<{ families: Family[]; unavailable: JsonUnavailable[] }> {
+  async #gather(
+    samples: readonly DeviceSample[],
+    machine: MachineSample,
+  ): Promise<{ families: Family[]; unavailable: JsonUnavailable[] }> {
     this.#samples = samples;
+    this.#machine = machine;
     this.#unavailable = [];
     const unavailable = this.#unavailable;
     // Calls every get() of ours before it returns its promise, so that another scrape cannot come in between.
@@ -158,6 +169,13 @@ export class Exposition {
       reset: () => {},
     };
     this.registry.registerMetric(metric as unknown as Metric);
+  }
+
+  #ofMachine({ name, series }: DaemonMetric, version: string): RegistryValue[] {
+    const found = series({ version, machine: this.#machine });
+    if (!isUnavailable(found)) return found.flatMap((entry) => registryValues(name, entry));
+    this.#unavailable.push({ name, device: null, reason: found.unavailable });
+    return [];
   }
 
   /** A sample that is not what it should be costs its own series only, and is counted. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a metric is: its facts, its labels and the form of its series. */
+import type { MachineSample } from './machine.ts';
 import type { Part } from './part.ts';
 import { ruleVerdicts } from './rule-reader.ts';
 import type { DeviceSample } from './sample.ts';
@@ -26,7 +27,7 @@ interface MetricFacts {
   readonly help: string;
   readonly type: MetricType;
   readonly unit: 'packets' | 'bytes' | 'seconds' | 'ns' | null;
-  /** Without `device`, which every metric of a device has. */
+  /** Without `device`, which every metric of a device has and no other. */
   readonly labels: readonly LabelName[];
 }
 
@@ -41,7 +42,7 @@ export interface DeviceMetric extends MetricFacts {
 }
 
 export interface DaemonMetric extends MetricFacts {
-  readonly series: (daemon: { version: string }) => readonly Series[];
+  readonly series: (daemon: { version: string; machine: MachineSample }) => Part<readonly Series[]>;
 }
 
 /** For the reference page. */
@@ -53,11 +54,13 @@ export const labelMeanings = {
   reason: 'why; see the lists below',
   rule: 'rule id, or `other`: the sum of all rules that have no series of their own',
   verdict: `${ruleVerdicts.map((verdict) => `\`${verdict}\``).join(', ')} (would have been dropped, and passed)`,
-  az: 'name of the AZ',
+  az: 'name of the AZ; empty in `rtt_seconds`: of no AZ that is known',
   cause: failoverCauses.map((cause) => `\`${cause}\``).join(', '),
   kind: '`forced`: the queue was lost; `planned`: recovery, a change of AZs, load',
   rank: '1 is the largest flow; which flow that is changes',
   program: 'name of the BPF program',
   part: 'of the sample',
   version: 'of vnicctl',
+  action: 'what the program answered: an XDP action, or `unknown`',
+  event: 'name of a perf event or of a tracepoint',
 } as const;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One device at one moment: plain data that can be passed between threads, and how it is read from mapped memory. */
-import { type VnicControl, VnicNone } from '../../maps/generated/abi.ts';
+import { type VnicControl, type VnicLatency, VnicNone, VnicRtt, VnicRttMode } from '../../maps/generated/abi.ts';
 import type { MappedArray } from '../../maps/index.ts';
 import {
   type CounterCells,
@@ -10,8 +10,11 @@ import {
   readCpuCells,
   readLatencyCells,
   readQueueCounters,
+  readRttCells,
   sumCounters,
 } from '../counters.ts';
+import type { QueueDriverDrops } from '../driver-drops.ts';
+import type { DeviceTraces } from '../traces/model.ts';
 import { isUnavailable, type Part, unavailable } from './part.ts';
 import type { ProgramRuns } from './programs.ts';
 import { type RuleCount, type RuleMaps, RuleReader } from './rule-reader.ts';
@@ -29,6 +32,8 @@ export const defaultMetricSettings: MetricSettings = { maxRules: 200, maxTopFlow
 /** Of a loaded dataplane. */
 export interface SampledMaps extends CounterCells, RuleMaps {
   control: MappedArray<VnicControl>;
+  rtt: MappedArray<VnicRtt>;
+  rtts: MappedArray<VnicLatency>;
 }
 
 /** What the maps do not say. */
@@ -42,6 +47,9 @@ export interface DeviceDescription {
   topFlowBytes: Part<readonly bigint[]>;
   /** See readProgramRuns. */
   programs: Part<readonly ProgramRuns[]>;
+  /** See Tracer. */
+  traces: Part<DeviceTraces>;
+  driverDrops: Part<readonly QueueDriverDrops[]>;
   switches: SwitchCounters;
 }
 
@@ -61,6 +69,13 @@ export interface AzSample {
   usableQueues: number | null;
 }
 
+/** Round-trip times of TCP. */
+export interface RttSample {
+  /** Empty: of no AZ that is known. */
+  az: string;
+  cells: LatencyCells;
+}
+
 export const sampleParts = ['traffic', 'latency', 'rules', 'azs'] as const;
 export type SamplePart = (typeof sampleParts)[number];
 
@@ -70,10 +85,13 @@ export interface DeviceSample {
   readSeconds: number;
   traffic: Part<TrafficSample>;
   latency: Part<LatencyCells>;
+  rtts: Part<RttSample[]>;
   rules: Part<RuleCount[]>;
   azs: Part<AzSample[]>;
   topFlowBytes: Part<bigint[]>;
   programs: Part<ProgramRuns[]>;
+  traces: Part<DeviceTraces>;
+  driverDrops: Part<readonly QueueDriverDrops[]>;
   switches: SwitchCounters;
   /** How often each part could not be read since the device was opened. */
   decodeErrors: Record<SamplePart, number>;
@@ -107,10 +125,13 @@ export class DeviceSampler {
       readSeconds: 0,
       traffic: part('traffic', ({ queues, queueCpu }) => this.#traffic(queues, queueCpu, description.cpuNodes)),
       latency: part('latency', () => readLatencyCells(this.#maps)),
+      rtts: this.#try(() => this.#rtts(description.azs)),
       rules: part('rules', ({ ruleGeneration }) => this.#rules.read(ruleGeneration)),
       azs: part('azs', (now) => azSamples(now, description.azs)),
       topFlowBytes: isUnavailable(topFlows) ? topFlows : topFlows.slice(0, this.#settings.maxTopFlows),
       programs: isUnavailable(description.programs) ? description.programs : [...description.programs],
+      traces: description.traces,
+      driverDrops: description.driverDrops,
       switches: structuredClone(description.switches),
       decodeErrors: { ...this.#decodeErrors },
     };
@@ -124,6 +145,15 @@ export class DeviceSampler {
     } catch (error) {
       return unavailable(error instanceof Error ? error.message : String(error));
     }
+  }
+
+  #rtts(azs: DeviceDescription['azs']): Part<RttSample[]> {
+    const { rtt, rtts } = this.#maps;
+    if (rtt.u32(0, VnicRtt.offsets.mode) === VnicRttMode.off) return unavailable('rtt_sample is 0');
+    return readRttCells(rtts).flatMap((cells, row) => {
+      const az = row === 0 ? '' : azs[row - 1]?.name;
+      return az === undefined ? [] : [{ az, cells }];
+    });
   }
 
   #traffic(queueCount: number, queueCpu: Uint16Array, cpuNodes: ReadonlyMap<number, number>): TrafficSample {

@@ -61,15 +61,27 @@ export const unparsedReasonNames: readonly string[] = unparsedReasons.slice(1);
  * The kernel has 16 buckets in each octave; two of them are shown, from 256 ns to a second. The kernel counts whole
  * nanoseconds, so an upper edge is one less than a round number.
  */
-export const latencyEdges: readonly { bucket: number; ns: number }[] = Array.from(
-  { length: VnicLimits.latencyBuckets },
-  (_, bucket) => ({ bucket, ns: latencyBucketEdgeNs(bucket) }),
-).filter(({ bucket, ns }) => (bucket + 1) % (VnicLimits.latencySubBuckets / 2) === 0 && ns >= 255 && ns < 2 ** 30);
+export const latencyEdges: readonly { bucket: number; ns: number }[] = edgesBetween(2 ** 8, 2 ** 30);
 
-export function latencyHistogram(kernel: { buckets: BigUint64Array; sumNs: bigint }): HistogramValue {
+function edgesBetween(leastNs: number, mostNs: number): { bucket: number; ns: number }[] {
+  const all = Array.from({ length: VnicLimits.latencyBuckets }, (_, bucket) => ({
+    bucket,
+    ns: latencyBucketEdgeNs(bucket),
+  }));
+  const isShown = (bucket: number): boolean => (bucket + 1) % (VnicLimits.latencySubBuckets / 2) === 0;
+  return all.filter(({ bucket, ns }) => isShown(bucket) && ns >= leastNs - 1 && ns < mostNs);
+}
+
+/** From 16 us to 8 s. */
+export const rttEdges: readonly { bucket: number; ns: number }[] = edgesBetween(2 ** 14, 2 ** 33);
+
+export function latencyHistogram(
+  kernel: { buckets: BigUint64Array; sumNs: bigint },
+  edges = latencyEdges,
+): HistogramValue {
   let count = 0n;
   let next = 0;
-  const buckets = latencyEdges.map(({ bucket, ns }) => {
+  const buckets = edges.map(({ bucket, ns }) => {
     for (; next <= bucket; next++) count += kernel.buckets[next]!;
     return { le: ns / 1e9, count };
   });

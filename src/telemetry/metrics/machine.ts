@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What is measured of the machine and not of one device: plain data that can be passed between threads. */
+import type { PerfCount } from '../perf/counters.ts';
+import type { SoftirqTime, TracepointName } from '../traces/model.ts';
+import type { Part } from './part.ts';
+
+export interface MachineSample {
+  perf: PerfCount[];
+  tracepoints: { name: TracepointName; unavailable: string | null }[];
+  /** Of soft interrupts NET_RX. */
+  softirqs: Part<SoftirqTime[]>;
+}
+
+/** Where nobody measures. */
+export const unmeasuredMachine: MachineSample = {
+  perf: [],
+  tracepoints: [],
+  softirqs: [],
+};

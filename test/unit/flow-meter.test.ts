@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from 'node:assert/strict';
+import type { FlowTableView } from '../../src/app/bucket-loads.ts';
+import { FlowMeter } from '../../src/app/flow-meter.ts';
+import { hostLittleEndian } from '../../src/maps/codec.ts';
+import { VnicFlow, VnicLimits } from '../../src/maps/generated/abi.ts';
+
+const { offsets } = VnicFlow;
+
+/** A flow table that a test fills. */
+function tableOf(entries: number) {
+  const bytes = new Uint8Array(entries * VnicFlow.size);
+  const data = new DataView(bytes.buffer);
+  const view: FlowTableView = {
+    tags: new Uint32Array(entries),
+    entries: new BigUint64Array(bytes.buffer),
+    jiffies: 1000n,
+    nsPerJiffy: 4e6,
+    monotonicNs: 1_000_000_000n,
+  };
+  return {
+    view,
+    set(entry: number, flow: { bytes: number; packets?: number; created?: number }): void {
+      const put = (offset: number, value: number): void =>
+        data.setBigUint64(entry * VnicFlow.size + offset, BigInt(value), hostLittleEndian);
+      view.tags[entry] = 77;
+      put(offsets.bytes, flow.bytes);
+      put(offsets.packets, flow.packets ?? 1);
+      put(offsets.createdJiffies, flow.created ?? 500);
+    },
+    pass(ms: number): void {
+      view.monotonicNs += BigInt(ms) * 1_000_000n;
+      view.jiffies += BigInt(Math.round(ms / 4));
+    },
+  };
+}
+
+describe('the rates of flows', () => {
+  it('are of what came since an earlier look, not of the whole life of the flow', () => {
+    const table = tableOf(16);
+    table.set(3, { bytes: 1_000_000 });
+    table.set(5, { bytes: 1000 });
+    const meter = new FlowMeter();
+    assert.equal(meter.prepare(table.view), 250, 'a first look needs a second');
+    table.pass(250);
+    table.set(5, { bytes: 26_000 });
+    assert.equal(meter.prepare(table.view), 0);
+    assert.deepEqual(meter.largest(table.view, 5, 'rate'), [
+      { entry: 5, bitsPerSecond: 800_000 },
+      { entry: 3, bitsPerSecond: 0 },
+    ]);
+    assert.deepEqual(
+      meter.largest(table.view, 1, 'bytes').map(({ entry }) => entry),
+      [3],
+    );
+  });
+
+  it('take a flow that has the entry of another one as new', () => {
+    const table = tableOf(8);
+    table.set(1, { bytes: 5_000_000 });
+    const meter = new FlowMeter();
+    meter.prepare(table.view);
+    table.pass(500);
+    table.set(1, { bytes: 6_000_000, created: 1010 });
+    assert.deepEqual(meter.largest(table.view, 1, 'rate'), [{ entry: 1, bitsPerSecond: 96_000_000 }]);
+  });
+
+  it('compare over a window of 0.2 s to some seconds, however often they are asked for', () => {
+    const table = tableOf(8);
+    const meter = new FlowMeter();
+    let bytes = 0;
+    table.set(0, { bytes });
+    meter.prepare(table.view);
+    for (let step = 0; step < 200; step++) {
+      table.pass(50);
+      bytes += 5000;
+      table.set(0, { bytes });
+      const waitMs = meter.prepare(table.view);
+      if (step < 3) assert.ok(waitMs > 0 && waitMs <= 200, `${waitMs}`);
+      else assert.equal(Math.round(meter.largest(table.view, 1, 'rate')[0]!.bitsPerSecond), 800_000);
+    }
+  });
+
+  it('are not measured against a look of long ago', () => {
+    const table = tableOf(8);
+    const meter = new FlowMeter();
+    meter.prepare(table.view);
+    table.pass(60_000);
+    assert.equal(meter.prepare(table.view), 250);
+  });
+
+  it('come with the largest flows of any order, and entries that are being written are left out', () => {
+    const table = tableOf(1000);
+    for (let entry = 0; entry < 1000; entry++) table.set(entry, { bytes: (entry * 7919) % 1009, packets: entry });
+    table.view.tags[999] = VnicLimits.flowTagBusy;
+    table.view.tags[998] = 0;
+    const meter = new FlowMeter();
+    assert.deepEqual(
+      meter.largest(table.view, 3, 'packets').map(({ entry }) => entry),
+      [997, 996, 995],
+    );
+    const byBytes = meter.largest(table.view, 50, 'bytes').map(({ entry }) => (entry * 7919) % 1009);
+    const all = Array.from({ length: 998 }, (_, entry) => (entry * 7919) % 1009).sort((a, b) => b - a);
+    assert.deepEqual(byBytes, all.slice(0, 50));
+  });
+});

@@ -160,6 +160,7 @@ describe('the API, held against its own document', function () {
       assert.match((await ok(client.getMetricsText({ headers: { accept } }))).data, /^# EOF$/m);
       assert.ok((await ok(client.getMetrics())).data.metrics.length > 10);
       assert.match((await ok(client.getReference())).data, /^<!doctype html>/i);
+      assert.match((await ok(client.getPage())).data, /^<!doctype html>/i);
       assert.deepEqual((await ok(client.getOpenApi())).data, caller.conformance.document);
       const { status, headers } = await caller.send('GET', '/api/v1/events');
       assert.deepEqual([status, headers.get('content-type')], [200, 'text/event-stream']);
@@ -228,6 +229,15 @@ describe('the API, held against its own document', function () {
       assert.equal(perf.events.find(({ event }) => event === 'context_switches')?.unavailable, null);
       const packet = { src: '10.9.0.2', dst: '10.9.0.1', srcPort: 4000, dstPort: 53, proto: 'udp' };
       assert.equal((await ok(client.explainPacket(device, packet))).data.rule, 7);
+      assert.equal((await ok(client.getLatency(device))).data.rtt.azs.length, 2);
+      const { session } = (await ok(client.startCapture(device, { rule: 7, snaplen: 64 }))).data;
+      rig.send({ fromPort: 4001, toPort: 53, packets: 3, bytes: 100 });
+      const { packets } = (await ok(client.readCapture(device, { session }))).data;
+      assert.deepEqual(
+        packets.map(({ outcome, rule: id, data }) => [outcome, id, Buffer.from(data, 'base64').length]),
+        Array(3).fill(['pass', 7, 64]),
+      );
+      assert.equal((await ok(client.stopCapture(device, { session }))).data.stopped, true);
       await ok(client.getMetrics());
       await ok(client.getDevice(device));
     });

@@ -105,10 +105,12 @@ export class AzSteering {
     return model.homeState(namesOf(record.failedAzs), record.homeMoves);
   }
 
-  /** What is recorded, as the kernel must have it. */
+  /** What the kernel must have: what is recorded, and what it took out of use by itself since. */
   expected(): { usableQueues: bigint; lostAzs: number } {
     const { model, record } = this.#state;
-    return { usableQueues: this.recordedState().current.usableQueues, lostAzs: setOf(model, record.failedAzs) };
+    const failed = [...record.failedAzs, ...this.#unrecordedLosses().map((loss) => loss.failed)];
+    const { current } = model.homeState(namesOf(failed), record.homeMoves);
+    return { usableQueues: current.usableQueues, lostAzs: setOf(model, failed) };
   }
 
   // --- plans -------------------------------------------------------------------

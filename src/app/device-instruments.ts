@@ -68,8 +68,6 @@ export class DeviceInstruments {
   }
 
   close(): void {
-    this.#statistics?.close();
-    this.#statistics = null;
     this.#parts.telemetry.release(this.#parts.dataplane.cpus.map.id);
   }
 }

@@ -87,6 +87,8 @@ export class Keeper {
     const drift = controller.withDevice(device, (attached) => {
       const finished = attached.finishInterrupted();
       if (finished.length > 0) this.#tell('device.finished', device, { actions: finished });
+      // What the kernel did while nobody looked; the guard tells of it.
+      attached.steering.adoptLosses();
       return attached.drift();
     });
     this.#gone.delete(deviceText(device));

@@ -95,17 +95,14 @@ function setCommand(command: Command): void {
     });
 }
 
+/** What the API tells of an AZ besides what is configured. */
+const observed: ReadonlySet<string> = new Set(['state', 'cause', 'since', 'evidence', 'health', 'rtt']);
+
 /** What is configured of an AZ, without its state; nothing of one that is not there. */
 async function knownAz(client: ApiClient, params: AzCall['params']): Promise<Partial<AzInput>> {
   try {
-    const {
-      state: _,
-      cause: __,
-      since: ___,
-      evidence: ____,
-      health: _____,
-      ...config
-    } = (await client.call('getAz', { params })).data;
+    const { data } = await client.call('getAz', { params });
+    const config = Object.fromEntries(Object.entries(data).filter(([field]) => !observed.has(field)));
     return config;
   } catch (error) {
     // Whether it is the device that is not there, the next request says.

@@ -21,36 +21,41 @@ import { inNetns } from './netns.ts';
  */
 const SPARE_VALUES = 8192;
 
-/** Statistics of one device. Its socket stays in the device's namespace, so that reading needs no change of namespace. */
-export class DriverStatistics implements Disposable {
+/** Statistics of one device. No socket is kept: it would keep a namespace that was deleted, and its devices, alive. */
+export class DriverStatistics {
   readonly #native: Native;
   readonly #device: string;
-  readonly #socket: Fd;
+  readonly #netns: string | null;
   #names: readonly string[] = [];
 
-  /** Throws `not_found` (no such namespace), `kernel_refused`. */
   constructor(native: Native, netns: string | null, device: string) {
     this.#native = native;
     this.#device = device;
-    this.#socket = inNetns(native, netns, () => {
-      const socket = native.libc.socket(Libc.afInet, Libc.sockDgram | Libc.sockCloexec, 0);
-      return new Fd(native, native.check(socket, 'socket', 'for ethtool'));
+    this.#netns = netns;
+  }
+
+  /** Values by name; a text says why there are none. Throws `not_found` (no such namespace), `kernel_refused`. */
+  read(): ReadonlyMap<string, bigint> | string {
+    return inNetns(this.#native, this.#netns, () => {
+      const { libc } = this.#native;
+      const opened = libc.socket(Libc.afInet, Libc.sockDgram | Libc.sockCloexec, 0);
+      using socket = new Fd(this.#native, this.#native.check(opened, 'socket', 'for ethtool'));
+      return this.#read(socket);
     });
   }
 
-  /** Values by name; a text says why there are none. */
-  read(): ReadonlyMap<string, bigint> | string {
-    const count = this.#count();
+  #read(socket: Fd): ReadonlyMap<string, bigint> | string {
+    const count = this.#count(socket);
     if (count === null) return this.#refusal();
     if (count === 0) return 'the driver counts nothing for ethtool';
     if (count !== this.#names.length) {
-      const names = this.#readNames(count);
+      const names = this.#readNames(socket, count);
       if (names === null) return this.#refusal();
       this.#names = names;
     }
     const stats = this.#native.memory.alloc(EthtoolStats.size + 8 * (count + SPARE_VALUES));
     stats.set(EthtoolStats.encode({ cmd: EthtoolCommand.gstats, nStats: count }));
-    if (!this.#ask(stats)) return this.#refusal();
+    if (!this.#ask(socket, stats)) return this.#refusal();
     const view = new DataView(stats.buffer);
     return new Map(
       this.#names.map((name, index) => [name, view.getBigUint64(EthtoolStats.size + 8 * index, hostLittleEndian)]),
@@ -58,19 +63,19 @@ export class DriverStatistics implements Disposable {
   }
 
   /** Null: the device is gone, or its driver has no statistics. */
-  #count(): number | null {
+  #count(socket: Fd): number | null {
     const info = this.#native.memory.alloc(EthtoolSsetInfo.size + 4);
     info.set(EthtoolSsetInfo.encode({ cmd: EthtoolCommand.gssetInfo, ssetMask: 1n << BigInt(EthtoolStrings.stats) }));
-    if (!this.#ask(info)) return null;
+    if (!this.#ask(socket, info)) return null;
     if (EthtoolSsetInfo.decode(info).ssetMask === 0n) return 0;
     return new DataView(info.buffer).getUint32(EthtoolSsetInfo.size, hostLittleEndian);
   }
 
-  #readNames(count: number): string[] | null {
+  #readNames(socket: Fd, count: number): string[] | null {
     const { length } = EthtoolStrings;
     const strings = this.#native.memory.alloc(EthtoolGstrings.size + length * (count + SPARE_VALUES));
     strings.set(EthtoolGstrings.encode({ cmd: EthtoolCommand.gstrings, stringSet: EthtoolStrings.stats, len: count }));
-    if (!this.#ask(strings)) return null;
+    if (!this.#ask(socket, strings)) return null;
     const decoder = new TextDecoder();
     return Array.from({ length: count }, (_, index) => {
       const start = EthtoolGstrings.size + length * index;
@@ -78,11 +83,11 @@ export class DriverStatistics implements Disposable {
     });
   }
 
-  #ask(data: Uint8Array): boolean {
+  #ask(socket: Fd, data: Uint8Array): boolean {
     const { libc, memory } = this.#native;
     const request = memory.alloc(Ifreq.size);
     Ifreq.put(new DataView(request.buffer), 0, { name: this.#device, data: memory.addressOf(data) });
-    return libc.ioctl(this.#socket.value, BigInt(Ioctl.siocethtool), request) === 0;
+    return libc.ioctl(socket.value, BigInt(Ioctl.siocethtool), request) === 0;
   }
 
   /** Right after a refused call. */
@@ -90,13 +95,5 @@ export class DriverStatistics implements Disposable {
     const errno = errnoName(this.#native.errno());
     if (errno === 'EOPNOTSUPP') return 'the driver counts nothing for ethtool';
     return `ethtool's statistics cannot be read: ${errno}`;
-  }
-
-  close(): void {
-    this.#socket.close();
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
   }
 }

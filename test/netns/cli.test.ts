@@ -48,7 +48,7 @@ describe('vnicctl attach, detach, status, doctor', function () {
 
     const status = rig.json<Record<string, unknown>>(['status', 'vnic0']);
     assert.equal(status['device'], `vnic0@${rig.guest}`);
-    assert.equal(status['activeTable'], 0);
+    assert.equal(typeof status['activeTable'], 'number');
     assert.equal(status['rules'], 1);
     assert.deepEqual(status['drift'], []);
     assert.deepEqual(

@@ -101,6 +101,10 @@ function validBody(id: string, random: Random, setting: HostileSetting): unknown
       return { az: 'az-a', force: false };
     case 'rebalanceDevice':
       return { threshold: 1 + random.below(3), minGain: 0.01, force: random.chance(50) };
+    case 'startCapture':
+      return { snaplen: 1 + random.below(200), count: 1 + random.below(100) };
+    case 'readCapture':
+      return { session: 1 + random.below(1000) };
     case 'explainPacket':
       return {
         src: '10.1.0.5',

@@ -42,7 +42,7 @@ export const suite: Suite = {
     {
       title: 'virtio_net tells by queue what XDP dropped',
       run({ native }) {
-        using statistics = new DriverStatistics(native, null, nicName);
+        const statistics = new DriverStatistics(native, null, nicName);
         const found = statistics.read();
         assert.ok(typeof found !== 'string', 'the driver has no statistics');
         const queues = [...xdpDropsOf(found).keys()];

@@ -38,6 +38,9 @@ export interface WatchPorts {
 
 const SIGNS_INTERVAL_MS = 100;
 
+/** Timers, and the switch behind the last of them, come so much late; what it takes to find an AZ dead adds up from several. */
+const TIMER_LATENESS_MS = 2;
+
 export interface WatchOptions {
   /** Null: the AZ is found dead by the kernel alone. */
   probe: AzProbe | null;
@@ -109,7 +112,7 @@ export class AzWatch {
     this.#take(index, result);
     // What it did may have stopped this.
     if (this.#stopped.signal.aborted) return;
-    this.#schedule(index, Math.max(0, startMs + this.#probe!.intervalMs - this.#ports.now()));
+    this.#schedule(index, Math.max(0, startMs + this.#probe!.intervalMs - TIMER_LATENESS_MS - this.#ports.now()));
   }
 
   #take(index: number, result: ProbeResult): void {

@@ -203,7 +203,7 @@ export class AttachedDevice implements Disposable, FlowNames {
 
   queues(): (QueueCounters & { az: string | null; cpu: number | null; usable: boolean })[] {
     const { queues } = this.#state.model.topology;
-    const usable = this.steering.steering().current.usableQueues;
+    const usable = this.steering.usableQueues();
     return readQueueCounters(this.dataplane, queues.length).map((counters) => {
       const queue = queues[counters.queue];
       return {

@@ -69,18 +69,22 @@ export class AzSteering {
   /** Also what the kernel took out of use and nobody has recorded yet. */
   statuses(): AzStatus[] {
     const { azs } = this.#state.config;
-    const failed = [...this.#state.record.failedAzs, ...this.#unrecordedLosses().map((loss) => loss.failed)];
-    return azStatuses(azs, failed, azWatchStatus(this.#dataplane, azs));
+    return azStatuses(azs, this.#failedAzs(), azWatchStatus(this.#dataplane, azs));
   }
 
   /** Throws `not_found`. */
   named(name: string): AzStatus {
-    return this.statuses()[this.#index(name) - 1]!;
+    return this.statuses()[this.rowOf(name) - 1]!;
   }
 
   /** The AZ's row in the steering table. Throws `not_found`. */
   rowOf(name: string): number {
-    return this.#index(name);
+    const { model, config } = this.#state;
+    const row = model.azIndex(name);
+    if (row !== 0) return row;
+    throw new VnicError('not_found', `There is no AZ ${name}.`, {
+      remedy: `Known AZs: ${config.azs.map((az) => az.name).join(', ') || 'none'}`,
+    });
   }
 
   /** The table that packets meet, row by row. */
@@ -99,6 +103,12 @@ export class AzSteering {
     return active === null ? state : { ...state, current: this.#tables.read(active) };
   }
 
+  /** Bit mask of the queues that the active table uses, or would use if steering were on. */
+  usableQueues(): bigint {
+    const active = this.#tables.active();
+    return active === null ? this.recordedState().current.usableQueues : this.#tables.usableQueues(active);
+  }
+
   /** What is recorded, whatever the kernel has. */
   recordedState(): SteeringState {
     const { model, record } = this.#state;
@@ -108,20 +118,25 @@ export class AzSteering {
   /** What the kernel must have: what is recorded, and what it took out of use by itself since. */
   expected(): { usableQueues: bigint; lostAzs: number } {
     const { model, record } = this.#state;
-    const failed = [...record.failedAzs, ...this.#unrecordedLosses().map((loss) => loss.failed)];
+    const failed = this.#failedAzs();
     const { current } = model.homeState(namesOf(failed), record.homeMoves);
     return { usableQueues: current.usableQueues, lostAzs: setOf(model, failed) };
+  }
+
+  /** Those that are recorded, and those that the kernel took out of use since. */
+  #failedAzs(): FailedAz[] {
+    return [...this.#state.record.failedAzs, ...this.#unrecordedLosses().map(({ failed }) => failed)];
   }
 
   // --- plans -------------------------------------------------------------------
 
   /** What a failure of the AZ would do. Nothing is changed. */
   planFailure(name: string, force = false): StateChange {
-    return failAz(this.steering(), this.#index(name), this.#policy(force));
+    return failAz(this.steering(), this.rowOf(name), this.#policy(force));
   }
 
   planRecovery(name: string): StateChange {
-    return recoverAz(this.steering(), this.#index(name));
+    return recoverAz(this.steering(), this.rowOf(name));
   }
 
   /** What other AZs would move. Nothing is changed. */
@@ -136,15 +151,6 @@ export class AzSteering {
     return { force, panicShare: this.#state.config.failover.panicShare };
   }
 
-  #index(name: string): number {
-    const { model, config } = this.#state;
-    const index = model.azIndex(name);
-    if (index !== 0) return index;
-    throw new VnicError('not_found', `There is no AZ ${name}.`, {
-      remedy: `Known AZs: ${config.azs.map((az) => az.name).join(', ') || 'none'}`,
-    });
-  }
-
   // --- changes -----------------------------------------------------------------
 
   /**
@@ -155,7 +161,7 @@ export class AzSteering {
     const start = process.hrtime.bigint();
     const failed: FailedAz = { name, cause, since: now.toISOString(), ...(evidence === undefined ? {} : { evidence }) };
     return this.#repeated(() => {
-      const index = this.#index(name);
+      const index = this.rowOf(name);
       const before = this.#tables.word();
       const lostAzs = before.lostAzs | bitOf(index);
       const standby = lostAzs === before.lostAzs ? null : this.#tables.standbyFor(lostAzs);
@@ -163,7 +169,7 @@ export class AzSteering {
       this.#tables.activate(standby, { expected: before, lostAzs, settleMs: this.#settleMs() });
       const commitNs = Number(process.hrtime.bigint() - start);
       const steering = { ...this.recordedState(), current: this.#tables.read(before.table) };
-      const change = failAz(steering, index, { ...this.#policy(force), force: true });
+      const change = failAz(steering, index, { force: true });
       const failedAzs = [...this.#state.record.failedAzs, failed];
       try {
         this.#state.save({ failedAzs, tableGeneration: standby });
@@ -228,20 +234,17 @@ export class AzSteering {
   /** Writes the table of a state and its standbys. */
   prepare(
     state: SteeringState,
-    { lostAzs, expected }: { lostAzs: number; expected?: SteeringWord },
+    { lostAzs, expected }: { lostAzs: number; expected: SteeringWord },
     failover = this.#state.config.failover,
   ): PreparedTable {
     const generation = writeTables(this.#tables, state, failover);
-    const settleMs = failover.moveDeadlineMs;
-    const activation = { lostAzs, settleMs, ...(expected === undefined ? {} : { expected }) };
+    const activation = { lostAzs, expected, settleMs: failover.moveDeadlineMs };
     return { generation, activate: () => Number(this.#tables.activate(generation, activation).commitNs) };
   }
 
   /** Computes and loads the standby tables for the next loss. */
   refreshStandbys(): void {
-    const { panicShare, moveDeadlineMs } = this.#state.config.failover;
-    const { standbys } = standbyTables(this.steering(), { panicShare }, { pairs: true });
-    this.#tables.useBank(this.#tables.prepareStandbys(standbys, moveDeadlineMs));
+    this.#tables.useBank(writeStandbys(this.#tables, this.steering(), this.#state.config.failover));
   }
 
   #settleMs(): number {
@@ -325,14 +328,19 @@ export class AzSteering {
 }
 
 /** Writes the table of a state, and those that stand by for the next loss. Gives the generation of the first. */
-export function writeTables(
+export function writeTables(tables: TableStore, state: SteeringState, failover: FailoverConfig): number {
+  const bank = writeStandbys(tables, state, failover);
+  return tables.prepare(state.current, { bank, settleMs: failover.moveDeadlineMs });
+}
+
+/** Gives the bank that they are in. */
+function writeStandbys(
   tables: TableStore,
   state: SteeringState,
   { panicShare, moveDeadlineMs }: FailoverConfig,
 ): number {
   const { standbys } = standbyTables(state, { panicShare }, { pairs: true });
-  const bank = tables.prepareStandbys(standbys, moveDeadlineMs);
-  return tables.prepare(state.current, { bank, settleMs: moveDeadlineMs });
+  return tables.prepareStandbys(standbys, moveDeadlineMs);
 }
 
 function namesOf(failedAzs: readonly FailedAz[]): string[] {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the kernel's watch sees of each AZ now: plain data, from bpf/watch.h's map. */
-import { VnicLoss, type VnicWatch, VnicWatchLimits } from '../maps/generated/abi.ts';
+import { type VnicWatch, VnicWatchLimits } from '../maps/generated/abi.ts';
 import type { AzConfig } from '../steering/azs.ts';
+import { type LossCause, lossCause } from './az-watch.ts';
 import { type BfdPorts, type BfdStatus, bfdStatus } from './bfd-sessions.ts';
 
 export interface SilenceStatus {
@@ -23,7 +24,7 @@ export interface AzWatchStatus {
   /** One for each peer; empty: BFD is not looked at. */
   bfd: readonly BfdStatus[];
   /** The AZ is due to be taken out of use, but that would leave too few queues. */
-  refused: 'silence' | 'bfd' | null;
+  refused: LossCause | null;
 }
 
 /** What is read of a dataplane. */
@@ -54,13 +55,8 @@ export function azWatchStatus(
             floorPackets: Number(az.floorPackets),
             longestGapMs: milliseconds(az.longestGapNs),
           };
-    return { silence, bfd: sessions.get(name) ?? [], refused: lossName(az.refused) };
+    return { silence, bfd: sessions.get(name) ?? [], refused: lossCause(az.refused) };
   });
-}
-
-function lossName(loss: number): AzWatchStatus['refused'] {
-  if (loss === VnicLoss.silence) return 'silence';
-  return loss === VnicLoss.bfd ? 'bfd' : null;
 }
 
 /** To the microsecond. */

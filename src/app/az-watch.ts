@@ -14,6 +14,14 @@ const STOPPED_AFTER_NS = 2_000_000_000n;
 
 const { offsets } = VnicWatch;
 
+export type LossCause = 'silence' | 'bfd';
+
+/** @param loss `enum vnic_loss` */
+export function lossCause(loss: number): LossCause | null {
+  if (loss === VnicLoss.silence) return 'silence';
+  return loss === VnicLoss.bfd ? 'bfd' : null;
+}
+
 /** Whether there is anything that only the kernel sees. */
 export function needsWatch({ azs, failover }: Pick<DeviceConfig, 'azs' | 'failover'>): boolean {
   return failover.deadman === 'pass' || azs.some(({ silenceMs, bfd }) => silenceMs !== undefined || bfd !== undefined);
@@ -70,10 +78,8 @@ export function beat({ watch }: Dataplane, now = process.hrtime.bigint()): numbe
 }
 
 /** Why the watch would take an AZ out of use if there were a table for that; null: it would not. */
-export function refusedLoss({ watch }: Dataplane, row: number): 'silence' | 'bfd' | null {
-  const refused = watch.u32(0, offsets.azs + row * VnicAzWatch.size + VnicAzWatch.offsets.refused);
-  if (refused === VnicLoss.silence) return 'silence';
-  return refused === VnicLoss.bfd ? 'bfd' : null;
+export function refusedLoss({ watch }: Dataplane, row: number): LossCause | null {
+  return lossCause(watch.u32(0, offsets.azs + row * VnicAzWatch.size + VnicAzWatch.offsets.refused));
 }
 
 /** Nobody looks after the device any more, and that is as it should be. */
@@ -124,14 +130,14 @@ export interface Loss {
 /** Null: it was not the watch that took it out of use. */
 export function lossOf({ watch }: Dataplane, row: number): Loss | null {
   const az = watch.read(0).azs[row];
-  if (az === undefined || az.loss === VnicLoss.none) return null;
+  const own = lossCause(az?.loss ?? VnicLoss.none);
+  if (az === undefined || own === null) return null;
   const silentMs = Math.round(Number(az.lostAfterNs) / 1000) / 1000;
   const agoMs = Number(process.hrtime.bigint() - az.lostNs) / 1e6;
   const heard = `nothing came from it for ${silentMs.toFixed(1)} ms`;
   const before = `${az.lastWindowPackets} packets in ${Number(az.silenceNs) / 1e6} ms before`;
-  const sign = az.loss === VnicLoss.bfd ? `fewer than ${az.bfdQuorum} BFD sessions are up` : `${heard}, ${before}`;
+  const sign = own === 'bfd' ? `fewer than ${az.bfdQuorum} BFD sessions are up` : `${heard}, ${before}`;
   const isStale = az.lostStale === 1;
-  const own = az.loss === VnicLoss.bfd ? 'bfd' : 'silence';
   return {
     row,
     failed: {

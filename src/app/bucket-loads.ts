@@ -7,22 +7,12 @@
  * is written once for each flow. A flow that two CPUs met first at the same moment has two entries: its load is right,
  * and it is counted twice.
  */
-import { ProgramRunner } from '../loader/program.ts';
-import { hostLittleEndian } from '../maps/codec.ts';
-import {
-  VnicClock,
-  VnicDirection,
-  VnicFlow,
-  VnicFlowKey,
-  VnicFlowSet,
-  VnicLimits,
-  VnicVerdictFlag,
-  VnicVerdictLayout,
-} from '../maps/generated/abi.ts';
+import { VnicDirection, VnicFlow, VnicFlowKey, VnicVerdictFlag, VnicVerdictLayout } from '../maps/generated/abi.ts';
 import type { BucketLoads } from '../steering/loads.ts';
 import { bucketCount, rowCount } from '../steering/table.ts';
+import { highHalf as high, holdsFlow, lowHalf as low } from '../telemetry/flow-entries.ts';
 import type { Dataplane } from './dataplane.ts';
-import { jiffyNs } from './machine.ts';
+import { type FlowTableView, flowTableView } from './flow-table.ts';
 
 /** A flow that was silent for longer does not count. */
 const idleSeconds = 10;
@@ -31,18 +21,6 @@ const idleSeconds = 10;
 const leastWindowMs = 20;
 /** Across more than this, what was a load is history, in ms. */
 const longestWindowMs = 120_000;
-
-/** The flow table in place, and both clocks at one moment. */
-export interface FlowTableView {
-  /** Tag of each entry; 0: free, VnicLimits.flowTagBusy: being written. */
-  tags: Uint32Array;
-  /** The entries: struct vnic_flow, one behind the other. */
-  entries: BigUint64Array;
-  jiffies: bigint;
-  nsPerJiffy: number;
-  /** CLOCK_MONOTONIC */
-  monotonicNs: bigint;
-}
 
 /** What a look leaves for the next one, index: entry. */
 export interface FlowLook {
@@ -108,11 +86,9 @@ export function sumBucketLoads(view: FlowTableView, look?: FlowLook, compare = f
   const idleJiffies = idleSeconds / secondsPerJiffy;
   const nowLow = Number(view.jiffies & 0xffff_ffffn);
   const now = Number(view.jiffies);
-  const [low, high] = hostLittleEndian ? [0, 1] : [1, 0];
 
   for (let entry = 0; entry < tags.length; entry++) {
-    const tag = tags[entry]!;
-    if (tag === 0 || tag === VnicLimits.flowTagBusy) {
+    if (!holdsFlow(tags[entry]!)) {
       if (look !== undefined) look.created[entry] = 0;
       continue;
     }
@@ -161,23 +137,6 @@ export function sumBucketLoads(view: FlowTableView, look?: FlowLook, compare = f
   return loads;
 }
 
-/** The table of a dataplane, in place: valid until the dataplane is closed. */
-export function flowTableView(dataplane: Dataplane): FlowTableView {
-  const { native, flows, flowSets } = dataplane;
-  const runner = new ProgramRunner(native, dataplane.program('vnic_clock'), { maxInputBytes: 64, outputBytes: 64 });
-  runner.run(new Uint8Array(64));
-  const { jiffies, monotonicNs } = VnicClock.decode(runner.output);
-  const sets = flowSets.asBigUint64();
-  const tagCount = (flowSets.length * VnicFlowSet.size) / 4;
-  return {
-    tags: new Uint32Array(sets.buffer, sets.byteOffset, tagCount),
-    entries: flows.asBigUint64(),
-    jiffies,
-    monotonicNs,
-    nsPerJiffy: jiffyNs(native),
-  };
-}
-
 /**
  * Measures one device again and again: what came since the look before, where that was between 20 ms and 2 min ago,
  * otherwise the mean rate of each flow since it was first seen. Keeps 28 bytes for each entry of the flow table.
@@ -196,9 +155,4 @@ export class BucketLoadMeter {
     const sinceMs = Number(view.monotonicNs - this.#look.monotonicNs) / 1e6;
     return sumBucketLoads(view, this.#look, sinceMs >= leastWindowMs && sinceMs <= longestWindowMs);
   }
-}
-
-/** One look: mean rate of each flow since it was first seen. */
-export function readBucketLoads(dataplane: Dataplane): BucketLoads {
-  return sumBucketLoads(flowTableView(dataplane));
 }

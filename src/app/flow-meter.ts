@@ -3,9 +3,9 @@
  * The largest flows of the mapped flow table, and how fast each is lately: what it counts now against an earlier look.
  * Walks the table in place while packets go on; nothing is stopped or copied. Holds 12 bytes for each entry and look.
  */
-import { hostLittleEndian } from '../maps/codec.ts';
-import { VnicFlow, VnicLimits } from '../maps/generated/abi.ts';
-import type { FlowTableView } from './bucket-loads.ts';
+import { VnicFlow } from '../maps/generated/abi.ts';
+import { highHalf as high, holdsFlow, Largest, lowHalf as low } from '../telemetry/flow-entries.ts';
+import type { FlowTableView } from './flow-table.ts';
 
 export type FlowOrder = 'bytes' | 'packets' | 'rate';
 
@@ -37,7 +37,6 @@ const at = {
   packets: VnicFlow.offsets.packets / 4,
   created: VnicFlow.offsets.createdJiffies / 4,
 };
-const [low, high] = hostLittleEndian ? [0, 1] : [1, 0];
 
 export class FlowMeter {
   #last: Look | null = null;
@@ -63,23 +62,27 @@ export class FlowMeter {
     const seconds = earlier === null ? 0 : ageOf(earlier, view.monotonicNs) / 1000;
     const nowJiffies = Number(view.jiffies & 0xffff_ffffn);
     const u32 = wordsOf(view);
-    walk(view, look, (entry, bytes, created) => {
-      let bitsPerSecond: number;
+    const rateOf = (entry: number): number => {
+      const bytes = look.bytes[entry]!;
+      const created = look.created[entry]!;
       if (earlier === null) {
         const lived = (((nowJiffies - created) >>> 0) + 1) * (view.nsPerJiffy / 1e9);
-        bitsPerSecond = (8 * bytes) / lived;
-      } else {
-        const isSame = earlier.created[entry] === created && earlier.bytes[entry]! <= bytes;
-        bitsPerSecond = (8 * (isSame ? bytes - earlier.bytes[entry]! : bytes)) / seconds;
+        return (8 * bytes) / lived;
       }
-      const base = entry * words;
-      const packets = u32[base + at.packets + low]! + u32[base + at.packets + high]! * 2 ** 32;
-      const size = by === 'bytes' ? bytes : by === 'packets' ? packets : bitsPerSecond;
-      heap.offer(size, entry, bitsPerSecond);
-    });
+      const isSame = earlier.created[entry] === created && earlier.bytes[entry]! <= bytes;
+      return (8 * (isSame ? bytes - earlier.bytes[entry]! : bytes)) / seconds;
+    };
+    const packetsOf = (entry: number): number => {
+      const base = entry * words + at.packets;
+      return u32[base + low]! + u32[base + high]! * 2 ** 32;
+    };
+    const bytesOf = (entry: number): number => look.bytes[entry]!;
+    const sizeOf = { bytes: bytesOf, packets: packetsOf, rate: rateOf }[by];
+    walk(view, look, (entry) => heap.offer(sizeOf(entry), entry));
+    const flows = heap.sorted().map((entry): LargeFlow => ({ entry, bitsPerSecond: rateOf(entry) }));
     if (this.#last === null || ageOf(this.#last, view.monotonicNs) >= keepMs) this.#keep(look);
     else this.#spare = look;
-    return heap.sorted();
+    return flows;
   }
 
   /** The newest look that is long enough ago. */
@@ -115,89 +118,19 @@ function wordsOf({ entries }: FlowTableView): Uint32Array {
 }
 
 /** Fills the look. An entry without a flow gets no bytes, so that the next flow there counts as a whole. */
-function walk(
-  view: FlowTableView,
-  look: Look,
-  visit: (entry: number, bytes: number, createdJiffies: number) => void,
-): void {
+function walk(view: FlowTableView, look: Look, visit: (entry: number) => void): void {
   const { tags } = view;
   const u32 = wordsOf(view);
   look.monotonicNs = view.monotonicNs;
   for (let entry = 0; entry < tags.length; entry++) {
-    const tag = tags[entry]!;
-    if (tag === 0 || tag === VnicLimits.flowTagBusy) {
+    if (!holdsFlow(tags[entry]!)) {
       look.bytes[entry] = 0;
       look.created[entry] = 0;
       continue;
     }
     const base = entry * words;
-    const bytes = u32[base + at.bytes + low]! + u32[base + at.bytes + high]! * 2 ** 32;
-    const created = u32[base + at.created + low]!;
-    look.bytes[entry] = bytes;
-    look.created[entry] = created;
-    visit(entry, bytes, created);
-  }
-}
-
-/** Keeps the largest of what it is offered: a binary heap with the smallest of them on top. */
-class Largest {
-  readonly #count: number;
-  readonly #sizes: number[] = [];
-  readonly #entries: number[] = [];
-  readonly #rates: number[] = [];
-
-  constructor(count: number) {
-    this.#count = count;
-  }
-
-  offer(size: number, entry: number, rate: number): void {
-    const sizes = this.#sizes;
-    if (sizes.length < this.#count) {
-      sizes.push(size);
-      this.#entries.push(entry);
-      this.#rates.push(rate);
-      this.#rise(sizes.length - 1);
-    } else if (size > (sizes[0] ?? Number.POSITIVE_INFINITY)) {
-      sizes[0] = size;
-      this.#entries[0] = entry;
-      this.#rates[0] = rate;
-      this.#sink(0);
-    }
-  }
-
-  sorted(): LargeFlow[] {
-    return this.#entries
-      .map((entry, index) => ({ entry, size: this.#sizes[index]!, bitsPerSecond: this.#rates[index]! }))
-      .sort((a, b) => b.size - a.size)
-      .map(({ entry, bitsPerSecond }) => ({ entry, bitsPerSecond }));
-  }
-
-  #rise(start: number): void {
-    for (let child = start; child > 0; ) {
-      const parent = (child - 1) >> 1;
-      if (this.#sizes[parent]! <= this.#sizes[child]!) return;
-      this.#swap(parent, child);
-      child = parent;
-    }
-  }
-
-  #sink(start: number): void {
-    for (let parent = start; ; ) {
-      let least = parent;
-      for (const child of [2 * parent + 1, 2 * parent + 2]) {
-        if (child < this.#sizes.length && this.#sizes[child]! < this.#sizes[least]!) least = child;
-      }
-      if (least === parent) return;
-      this.#swap(parent, least);
-      parent = least;
-    }
-  }
-
-  #swap(a: number, b: number): void {
-    for (const list of [this.#sizes, this.#entries, this.#rates]) {
-      const value = list[a]!;
-      list[a] = list[b]!;
-      list[b] = value;
-    }
+    look.bytes[entry] = u32[base + at.bytes + low]! + u32[base + at.bytes + high]! * 2 ** 32;
+    look.created[entry] = u32[base + at.created + low]!;
+    visit(entry);
   }
 }

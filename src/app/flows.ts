@@ -10,9 +10,10 @@ import {
   VnicVerdictLayout,
 } from '../maps/generated/abi.ts';
 import { formatAddress } from '../steering/rules/prefix.ts';
-import { flowTableView } from './bucket-loads.ts';
+import { holdsFlow } from '../telemetry/flow-entries.ts';
 import type { Dataplane } from './dataplane.ts';
 import type { FlowMeter, FlowOrder } from './flow-meter.ts';
+import { flowTableView } from './flow-table.ts';
 
 export interface Verdict {
   /** Null: no rule matched. */
@@ -48,7 +49,7 @@ export function readFlows(dataplane: Dataplane): FlowEntry[] {
   for (let set = 0; set < flowSets.length; set++) {
     for (let way = 0; way < VnicLimits.flowWays; way++) {
       const tag = flowSets.u32(set, VnicFlowSet.offsets.tag + 4 * way);
-      if (tag === 0 || tag === VnicLimits.flowTagBusy) continue;
+      if (!holdsFlow(tag)) continue;
       const index = set * VnicLimits.flowWays + way;
       const key = Buffer.from(flows.bytes(index).subarray(0, VnicFlowKey.size)).toString('latin1');
       const flow = flows.read(index);

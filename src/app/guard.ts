@@ -4,10 +4,9 @@
  * over what the watch did by itself.
  */
 import { deviceText } from '../loader/pins.ts';
-import type { FailoverCause } from '../telemetry/metrics/switches.ts';
 import type { AttachedDevice } from './attached-device.ts';
 import type { AdoptedLoss } from './az-steering.ts';
-import { beat, endHeartbeat, refusedLoss } from './az-watch.ts';
+import { beat, endHeartbeat, type LossCause, refusedLoss } from './az-watch.ts';
 import type { Controller } from './controller.ts';
 import type { Publish } from './keeper.ts';
 
@@ -17,7 +16,7 @@ export class Guard {
   /** Devices whose losses could not be taken over, and why: told once. */
   readonly #refused = new Map<string, string>();
   /** By device and AZ: why the kernel would take it out of use, if it could. */
-  readonly #refusedLosses = new Map<string, FailoverCause>();
+  readonly #refusedLosses = new Map<string, LossCause>();
 
   constructor(controller: Pick<Controller, 'heldOpen' | 'withDevice'>, publish: Publish) {
     this.#controller = controller;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { BucketLoadMeter, readBucketLoads } from '../../src/app/bucket-loads.ts';
+import { BucketLoadMeter, sumBucketLoads } from '../../src/app/bucket-loads.ts';
+import { flowTableView } from '../../src/app/flow-table.ts';
 import { parsePrefix } from '../../src/steering/rules/prefix.ts';
 import { TestDataplane } from '../support/dataplane.ts';
 import { flowFrame } from '../support/flow-frames.ts';
@@ -43,6 +44,6 @@ describe('bucket loads of a dataplane', () => {
       Math.round((rows[row]!.reduce((sum, rate) => sum + rate, 0) * second.windowMs!) / 1000);
     assert.deepEqual([perWindow(second.packetsPerSecond, 0), perWindow(second.packetsPerSecond, 1)], [10, 0]);
     assert.deepEqual([perWindow(second.bytesPerSecond, 0), perWindow(second.bytesPerSecond, 1)], [600, 0]);
-    assert.equal(readBucketLoads(dataplane.dataplane).windowMs, null);
+    assert.equal(sumBucketLoads(flowTableView(dataplane.dataplane)).windowMs, null);
   });
 });

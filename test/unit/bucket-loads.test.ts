@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { emptyLook, type FlowTableView, sumBucketLoads } from '../../src/app/bucket-loads.ts';
+import { emptyLook, sumBucketLoads } from '../../src/app/bucket-loads.ts';
+import type { FlowTableView } from '../../src/app/flow-table.ts';
 import {
   VnicDirection,
   VnicFlow,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import type { FlowTableView } from '../../src/app/bucket-loads.ts';
 import { FlowMeter } from '../../src/app/flow-meter.ts';
+import type { FlowTableView } from '../../src/app/flow-table.ts';
 import { hostLittleEndian } from '../../src/maps/codec.ts';
 import { VnicFlow, VnicLimits } from '../../src/maps/generated/abi.ts';
 

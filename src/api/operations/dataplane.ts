@@ -2,8 +2,8 @@
 /** A look into the dataplane: queues, flows, the steering table, and what it would do with a packet. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
-import { flowTableView } from '../../app/bucket-loads.ts';
 import { MAX_FRAME_BYTES } from '../../app/explain.ts';
+import { flowTableView } from '../../app/flow-table.ts';
 import { buildFrame } from '../../captures/build-frame.ts';
 import { VnicError } from '../../errors.ts';
 import { deviceText } from '../../loader/pins.ts';

@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The largest flows of the flow table, as numbers without names. Reads mapped memory: no system call. */
-import { hostLittleEndian } from '../../maps/codec.ts';
 import { VnicFlow, VnicFlowKey, type VnicFlowSet, VnicLimits } from '../../maps/generated/abi.ts';
 import type { MappedArray } from '../../maps/index.ts';
+import { highHalf, holdsFlow, Largest, lowHalf } from '../flow-entries.ts';
 
 export interface FlowMaps {
   flows: MappedArray<VnicFlow>;
   flowSets: MappedArray<VnicFlowSet>;
-}
-
-interface Candidate {
-  index: number;
-  bytes: number;
 }
 
 /**
@@ -22,30 +17,23 @@ interface Candidate {
 export function readTopFlowBytes({ flows, flowSets }: FlowMaps, count: number): bigint[] {
   if (count <= 0) return [];
   const sums = new Map<string, bigint>();
-  for (const { index } of largestEntries({ flows, flowSets }, 2 * count)) {
+  for (const index of largestEntries({ flows, flowSets }, 2 * count)) {
     const key = Buffer.from(flows.bytes(index).subarray(0, VnicFlowKey.size)).toString('latin1');
     sums.set(key, (sums.get(key) ?? 0n) + flows.u64(index, VnicFlow.offsets.bytes));
   }
   return [...sums.values()].sort((a, b) => (a < b ? 1 : a > b ? -1 : 0)).slice(0, count);
 }
 
-function largestEntries({ flows, flowSets }: FlowMaps, count: number): Candidate[] {
+function largestEntries({ flows, flowSets }: FlowMaps, count: number): number[] {
   const tags = new Uint32Array(flowSets.asBigUint64().buffer);
-  // Halves make a double, which is enough to compare by and costs no bigint.
   const halves = new Uint32Array(flows.asBigUint64().buffer);
-  const [low, high] = hostLittleEndian ? [0, 1] : [1, 0];
   const setTags = flowSets.stride / 4;
   const flowHalves = flows.stride / 4;
-  const largest: Candidate[] = [];
-  for (let index = 0; index < flows.length; index++) {
-    const tag = tags[Math.floor(index / VnicLimits.flowWays) * setTags + (index % VnicLimits.flowWays)]!;
-    if (tag === 0 || tag === VnicLimits.flowTagBusy) continue;
-    const at = index * flowHalves + VnicFlow.offsets.bytes / 4;
-    const bytes = halves[at + high]! * 2 ** 32 + halves[at + low]!;
-    if (largest.length === count && bytes <= largest[count - 1]!.bytes) continue;
-    const place = largest.findIndex((candidate) => candidate.bytes < bytes);
-    largest.splice(place === -1 ? largest.length : place, 0, { index, bytes });
-    if (largest.length > count) largest.pop();
+  const largest = new Largest(count);
+  for (let entry = 0; entry < flows.length; entry++) {
+    if (!holdsFlow(tags[Math.floor(entry / VnicLimits.flowWays) * setTags + (entry % VnicLimits.flowWays)]!)) continue;
+    const at = entry * flowHalves + VnicFlow.offsets.bytes / 4;
+    largest.offer(halves[at + highHalf]! * 2 ** 32 + halves[at + lowHalf]!, entry);
   }
-  return largest;
+  return largest.sorted();
 }

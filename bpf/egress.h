@@ -39,9 +39,9 @@ static __always_inline int vnic_handle_egress(struct __sk_buff *skb)
 		bpf_skb_pull_data(skb, wanted);
 
 	d.queue = VNIC_NO_QUEUE;
-	reason = vnic_parse((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, &key);
+	d.cpu = cpu;
+	reason = vnic_parse((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, VNIC_EGRESS, &key);
 	if (likely(reason == VNIC_PARSED)) {
-		key.direction = VNIC_EGRESS;
 		vnic_decide(&d, &key, control, stats, packets, bytes, NULL);
 		if (d.dropped) {
 			if (d.drop_reason < VNIC_DROP_REASONS)

@@ -48,10 +48,10 @@ static __always_inline int vnic_handle_explain(struct xdp_md *ctx)
 	if (!e || !control)
 		return XDP_ABORTED;
 	e->frame_bytes = vnic_frame_bytes(ctx);
-	e->unparsed = vnic_parse((void *)(long)ctx->data, (void *)(long)ctx->data_end, e->frame_bytes, &key);
+	e->unparsed = vnic_parse((void *)(long)ctx->data, (void *)(long)ctx->data_end, e->frame_bytes,
+				 e->direction & 1, &key);
 	if (e->unparsed != VNIC_PARSED)
 		return XDP_PASS;
-	key.direction = e->direction & 1;
 	e->key = key;
 	e->generation = READ_ONCE(control->rule_generation);
 	e->table = READ_ONCE(control->active_table);
@@ -72,8 +72,12 @@ static __always_inline int vnic_handle_explain(struct xdp_md *ctx)
 		}
 	}
 	e->queue = vnic_choose_queue(control, e->table, e->verdict, e->hash, action);
+	e->arrival = flow ? flow->arrival : VNIC_NO_QUEUE;
+	/* As if it arrived where the one before did. */
 	if (flow && e->table < VNIC_TABLE_GENERATIONS && flow->queue < VNIC_MAX_QUEUES && e->queue < VNIC_MAX_QUEUES &&
-	    flow->queue != e->queue && vnic_judge_move(flow, vnic_get_table_info(control, e->table)) == VNIC_MOVE_HELD)
+	    flow->queue != e->queue &&
+	    vnic_judge_move(flow, vnic_get_table_info(control, e->table),
+			    vnic_place_word(e->queue, flow->arrival)) == VNIC_MOVE_HELD)
 		e->queue = flow->queue;
 	e->cpu = vnic_queue_cpu(control, e->queue);
 	return e->dropped ? XDP_DROP : XDP_PASS;

@@ -16,10 +16,11 @@
 #include <linux/netlink.h>
 #include <linux/perf_event.h>
 #include <linux/rtnetlink.h>
+#include <linux/sched.h>
+#include <linux/sched/types.h>
 #include <linux/sockios.h>
 #include <linux/version.h>
 #include <net/if.h>
-#include <sched.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -95,6 +96,8 @@ enum host_ethtool_command {
 	HOST_ETHTOOL_GSTRINGS = ETHTOOL_GSTRINGS,
 	HOST_ETHTOOL_GSTATS = ETHTOOL_GSTATS,
 	HOST_ETHTOOL_GFEATURES = ETHTOOL_GFEATURES,
+	HOST_ETHTOOL_GRSSH = ETHTOOL_GRSSH,
+	HOST_ETHTOOL_SRSSH = ETHTOOL_SRSSH,
 };
 
 enum host_ethtool_strings {
@@ -131,6 +134,7 @@ enum host_libc {
 	HOST_MAP_SHARED = MAP_SHARED,
 	HOST_MAP_PRIVATE = MAP_PRIVATE,
 	HOST_MAP_ANONYMOUS = MAP_ANONYMOUS,
+	HOST_MADV_DONTNEED = MADV_DONTNEED,
 	HOST_LOCK_SH = LOCK_SH,
 	HOST_LOCK_EX = LOCK_EX,
 	HOST_LOCK_NB = LOCK_NB,
@@ -140,6 +144,13 @@ enum host_libc {
 	HOST_CLOCK_MONOTONIC = CLOCK_MONOTONIC,
 	HOST_CLOCK_BOOTTIME = CLOCK_BOOTTIME,
 	HOST_CLOCK_MONOTONIC_COARSE = CLOCK_MONOTONIC_COARSE,
+};
+
+/* A sysfs of another network namespace, without a mount that anybody else sees. */
+enum host_mount {
+	HOST_MOUNT_FSOPEN_CLOEXEC = FSOPEN_CLOEXEC,
+	HOST_MOUNT_FSMOUNT_CLOEXEC = FSMOUNT_CLOEXEC,
+	HOST_MOUNT_CONFIG_CREATE = FSCONFIG_CMD_CREATE,
 };
 
 enum host_netlink {
@@ -200,6 +211,7 @@ SHOW_STRUCT(ethtool_coalesce);
 SHOW_STRUCT(ethtool_drvinfo);
 SHOW_STRUCT(ethtool_gstrings);
 SHOW_STRUCT(ethtool_ringparam);
+SHOW_STRUCT(ethtool_rxfh);
 SHOW_STRUCT(ethtool_sset_info);
 SHOW_STRUCT(ethtool_stats);
 SHOW_STRUCT(ethtool_value);
@@ -207,6 +219,7 @@ SHOW_STRUCT(ifinfomsg);
 SHOW_STRUCT(ifreq);
 SHOW_STRUCT(nlmsghdr);
 SHOW_STRUCT(perf_event_attr);
+SHOW_STRUCT(sched_attr);
 SHOW_STRUCT(rtattr);
 SHOW_STRUCT(sockaddr_un);
 SHOW_STRUCT(timespec);
@@ -226,6 +239,7 @@ SHOW_ENUM(host_ioctl);
 SHOW_ENUM(host_libc);
 SHOW_ENUM(host_map_flag);
 SHOW_ENUM(host_map_update_flag);
+SHOW_ENUM(host_mount);
 SHOW_ENUM(host_netlink);
 SHOW_ENUM(host_perf);
 SHOW_ENUM(host_prog_flag);

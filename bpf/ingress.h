@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The way of a packet that arrives, from the frame to the CPUMAP redirect. */
+/* The way of a packet that arrives, from the frame to its delivery. */
 #ifndef VNIC_INGRESS_H
 #define VNIC_INGRESS_H
 
@@ -31,9 +31,10 @@ static __always_inline bool vnic_put_metadata(struct xdp_md *ctx, const struct v
 	return true;
 }
 
-static __always_inline int vnic_redirect(struct xdp_md *ctx, const struct vnic_control *control,
-					 const struct vnic_decision *d, struct vnic_cpu_stats *stats, __u32 cpu,
-					 __u32 bytes)
+/* To the stack on the CPU of the packet's queue: through a CPUMAP entry, or right here if it arrived there. */
+static __always_inline int vnic_deliver(struct xdp_md *ctx, const struct vnic_control *control,
+					const struct vnic_decision *d, struct vnic_cpu_stats *stats, __u32 cpu,
+					__u32 bytes)
 {
 	__u32 target = vnic_queue_cpu(control, d->queue);
 	struct vnic_queue_stats *cell;
@@ -48,6 +49,14 @@ static __always_inline int vnic_redirect(struct xdp_md *ctx, const struct vnic_c
 	if (cell) {
 		cell->steered_packets++;
 		cell->steered_bytes += bytes;
+		if (d->arrival & VNIC_ARRIVED_DIRECT) {
+			cell->direct_packets++;
+			return XDP_PASS;
+		}
+		if (d->arrival != d->queue)
+			cell->missed_packets++;
+		else if (target != cpu)
+			cell->off_cpu_packets++;
 	}
 	if (unlikely(target == VNIC_NO_CPU)) {
 		stats->passed++;
@@ -70,7 +79,7 @@ static __always_inline int vnic_redirect(struct xdp_md *ctx, const struct vnic_c
 
 static __always_inline int vnic_handle_ingress(struct xdp_md *ctx)
 {
-	struct vnic_flow_key key __attribute__((aligned(8))) = {};
+	struct vnic_flow_key key __attribute__((aligned(8)));
 	struct vnic_control *control = vnic_get_control();
 	__u32 cpu = bpf_get_smp_processor_id(), bytes, reason;
 	struct vnic_replay_frame *replay = NULL;
@@ -95,7 +104,7 @@ static __always_inline int vnic_handle_ingress(struct xdp_md *ctx)
 	cell->rx_packets++;
 	cell->rx_bytes += bytes;
 
-	reason = vnic_parse((void *)(long)ctx->data, (void *)(long)ctx->data_end, bytes, &key);
+	reason = vnic_parse((void *)(long)ctx->data, (void *)(long)ctx->data_end, bytes, VNIC_INGRESS, &key);
 	if (unlikely(reason != VNIC_PARSED)) {
 		if (reason < VNIC_UNPARSED_REASONS)
 			stats->unparsed[reason]++;
@@ -109,7 +118,8 @@ static __always_inline int vnic_handle_ingress(struct xdp_md *ctx)
 		if (action != VNIC_BFD_NOT_OURS)
 			return action;
 	}
-	key.direction = VNIC_INGRESS;
+	d.arrival = ctx->rx_queue_index & (VNIC_ARRIVED_DIRECT - 1);
+	d.cpu = cpu;
 	vnic_decide(&d, &key, control, stats, 1, bytes, replay);
 	stats->az_packets[vnic_verdict_az(d.verdict) & 15]++;
 	if (!vnic_replay && key.proto == IPPROTO_TCP) {
@@ -130,7 +140,15 @@ static __always_inline int vnic_handle_ingress(struct xdp_md *ctx)
 	}
 	if (vnic_replay)
 		return XDP_PASS;
-	return vnic_redirect(ctx, control, &d, stats, cpu, bytes);
+	return vnic_deliver(ctx, control, &d, stats, cpu, bytes);
+}
+
+/* Where vnic_socket.bpf.c counts this device's times; 0: nobody asks for them. */
+static __always_inline __u32 vnic_socket_place(void)
+{
+	struct vnic_control *control = vnic_get_control();
+
+	return control ? control->socket_place : 0;
 }
 
 /* Behind a CPUMAP entry, on the target CPU. */
@@ -147,10 +165,14 @@ static __always_inline int vnic_handle_cpu(struct xdp_md *ctx)
 	}
 	if ((void *)(meta + 1) > data || meta->magic != VNIC_META_MAGIC)
 		return XDP_PASS;
-	if (meta->rx_ns)
-		vnic_record_latency(cpu, bpf_ktime_get_ns() - meta->rx_ns);
 	if (unlikely(meta->marker))
 		vnic_acknowledge(meta);
+	if (meta->rx_ns) {
+		vnic_record_latency(cpu, bpf_ktime_get_ns() - meta->rx_ns);
+		meta->flow = vnic_socket_place();
+		if (meta->flow)
+			return XDP_PASS;
+	}
 	/* Metadata that differs keeps GRO from merging packets: take it away again. */
 	if (!vnic_deliver_metadata)
 		bpf_xdp_adjust_meta(ctx, sizeof(*meta));

@@ -43,12 +43,11 @@ static __always_inline __u64 vnic_limiter_wait(__u64 tat, __u64 now, __u64 cost,
  * that would be dropped under it asks the precise clock. What it can give away: after idle
  * time, the credit of those three packets.
  */
-static __always_inline __u64 vnic_recent_ns(struct vnic_cpu_stats *stats, bool *exact)
+static __always_inline __u64 vnic_recent_ns(struct vnic_cpu_stats *stats)
 {
 	__u32 jiffy = bpf_jiffies64();
 
-	*exact = stats->clock_jiffy != jiffy || stats->clock_reuses >= VNIC_CLOCK_REUSES;
-	if (*exact) {
+	if (stats->clock_jiffy != jiffy || stats->clock_reuses >= VNIC_CLOCK_REUSES) {
 		stats->clock_ns = bpf_ktime_get_ns();
 		stats->clock_jiffy = jiffy;
 		stats->clock_reuses = 0;
@@ -63,6 +62,20 @@ static __always_inline __u64 vnic_exact_ns(struct vnic_cpu_stats *stats)
 	stats->clock_reuses = 0;
 	stats->clock_ns = bpf_ktime_get_ns();
 	return stats->clock_ns;
+}
+
+/*
+ * The usual packet, in line: it need not wait even by a recent time, and nobody else charges in between. False: nothing
+ * is charged, and vnic_limiter_take has to say.
+ */
+static __always_inline bool vnic_limiter_passes(__u64 *state, __u64 cost, __u64 tolerance,
+						struct vnic_cpu_stats *stats)
+{
+	__u64 now = vnic_recent_ns(stats) << VNIC_TICKS_PER_NS_SHIFT, tat = READ_ONCE(*state), next;
+
+	if (vnic_limiter_wait(tat, now, cost, tolerance, &next))
+		return false;
+	return likely(__sync_val_compare_and_swap(state, tat, next) == tat);
 }
 
 /* What a packet asks of a limiter. */
@@ -81,22 +94,16 @@ struct vnic_charge {
 __noinline __u64 vnic_limiter_take(__u64 *state, struct vnic_charge *charge, struct vnic_cpu_stats *stats)
 {
 	__u64 tat, next, wait;
-	bool exact = true;
 	int i;
 
 	if (!state || !charge || !stats)
 		return 0;
 	if (!vnic_replay)
-		charge->now_ns = vnic_recent_ns(stats, &exact);
+		charge->now_ns = vnic_exact_ns(stats);
 	for (i = 0; i < VNIC_LIMITER_TRIES; i++) {
 		tat = READ_ONCE(*state);
 		wait = vnic_limiter_wait(tat, charge->now_ns << VNIC_TICKS_PER_NS_SHIFT, charge->cost,
 					 charge->tolerance, &next);
-		if (wait && !exact) {
-			charge->now_ns = vnic_exact_ns(stats);
-			exact = true;
-			continue;
-		}
 		if (wait > charge->patience)
 			return wait;
 		if (likely(__sync_val_compare_and_swap(state, tat, next) == tat))

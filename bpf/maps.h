@@ -16,6 +16,7 @@ const volatile __u32 vnic_flow_hash_keys[10] = {};	/* random, from control.hash_
 const volatile __u32 vnic_flow_protected_jiffies = 251;
 /* Longer than a CPUMAP ring, or a TX queue, takes to be through with what it holds. */
 const volatile __u32 vnic_residence_jiffies = 126;
+const volatile __u32 vnic_poll_residence_jiffies = 4;	/* the same of a driver's poll, and of what GRO keeps of it */
 const volatile __u32 vnic_tx_residence_jiffies = 6;
 const volatile __u32 vnic_shape_residence_jiffies = 501;	/* the shaping horizon */
 const volatile __u32 vnic_gro_hold_ns = 8000000;
@@ -117,6 +118,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct vnic_rule_state);
 } vnic_rule_states SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct vnic_rule_cell);
+} vnic_rule_cells SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

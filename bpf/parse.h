@@ -50,6 +50,7 @@ struct vnic_cursor {
 	__u32 frame_bytes;
 	__u32 offset;			/* of the header to read next */
 	__u32 ip_end;			/* offset of the IP packet's end */
+	__u8 direction;			/* enum vnic_direction */
 };
 
 /* A header that is not in the first buffer: cut off, or in a later buffer of the same frame? */
@@ -60,29 +61,46 @@ static __always_inline __u32 vnic_absent(const struct vnic_cursor *c, __u32 reas
 	return reason;
 }
 
+/*
+ * A key is written and read in words of 64 bits only: a load that spans two narrower stores waits until
+ * both have left the store buffer, which cost a hot packet a third of its time.
+ */
 static __always_inline void vnic_copy_addr(struct vnic_addr *to, const void *from)
 {
-	__u32 *t = (__u32 *)to;
-	const __u32 *f = from;
+	__u64 *t = (__u64 *)to;
+	const __u64 *f = from;
 
 	t[0] = f[0];
 	t[1] = f[1];
-	t[2] = f[2];
-	t[3] = f[3];
 }
 
 static __always_inline void vnic_map_addr(struct vnic_addr *to, __be32 from)
 {
-	__u32 *t = (__u32 *)to;
+	__u64 *t = (__u64 *)to;
 
 	t[0] = 0;
-	t[1] = 0;
-	t[2] = bpf_htonl(0xffff);
-	t[3] = from;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	t[1] = 0xffffULL << 32 | from;
+#else
+	t[1] = (__u64)from << 32 | bpf_htonl(0xffff);
+#endif
+}
+
+/* The key's last word: ports, protocol, direction. */
+static __always_inline void vnic_set_ends(struct vnic_flow_key *key, __be16 sport, __be16 dport, __u8 proto,
+					  __u8 direction)
+{
+	__u64 *word = (__u64 *)&key->sport;
+
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	*word = (__u64)sport << 48 | (__u64)dport << 32 | (__u64)proto << 24 | (__u64)direction << 16;
+#else
+	*word = sport | (__u64)dport << 16 | (__u64)proto << 32 | (__u64)direction << 40;
+#endif
 }
 
 /* Ports, and the checks that a transport header is whole and sane. */
-static __always_inline __u32 vnic_parse_l4(const struct vnic_cursor *c, struct vnic_flow_key *key)
+static __always_inline __u32 vnic_parse_l4(const struct vnic_cursor *c, struct vnic_flow_key *key, __u8 proto)
 {
 	__u32 offset = c->offset;
 	struct vnic_ports *ports;
@@ -90,7 +108,7 @@ static __always_inline __u32 vnic_parse_l4(const struct vnic_cursor *c, struct v
 	struct tcphdr *tcp;
 	struct udphdr *udp;
 
-	switch (key->proto) {
+	switch (proto) {
 	case IPPROTO_TCP:
 		header = sizeof(struct tcphdr);
 		break;
@@ -107,7 +125,7 @@ static __always_inline __u32 vnic_parse_l4(const struct vnic_cursor *c, struct v
 		header = 4;
 		break;
 	default:
-		return VNIC_PARSED;
+		goto no_ports;
 	}
 	if (offset + header > c->ip_end)
 		return VNIC_UNPARSED_TRUNCATED_L4;
@@ -116,16 +134,16 @@ static __always_inline __u32 vnic_parse_l4(const struct vnic_cursor *c, struct v
 	ports = c->data + offset;
 	if ((void *)ports + header > c->data_end)
 		return vnic_absent(c, VNIC_UNPARSED_TRUNCATED_L4);
-	if (key->proto == IPPROTO_ICMP || key->proto == IPPROTO_ICMPV6)
-		return VNIC_PARSED;
-	if (key->proto == IPPROTO_TCP) {
+	if (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6)
+		goto no_ports;
+	if (proto == IPPROTO_TCP) {
 		tcp = (void *)ports;
 		if ((void *)(tcp + 1) > c->data_end)
 			return vnic_absent(c, VNIC_UNPARSED_TRUNCATED_L4);
 		length = tcp->doff * 4;
 		if (length < sizeof(*tcp) || offset + length > c->ip_end)
 			return VNIC_UNPARSED_BAD_TCP_OFFSET;
-	} else if (key->proto == IPPROTO_UDP) {
+	} else if (proto == IPPROTO_UDP) {
 		udp = (void *)ports;
 		if ((void *)(udp + 1) > c->data_end)
 			return vnic_absent(c, VNIC_UNPARSED_TRUNCATED_L4);
@@ -135,8 +153,10 @@ static __always_inline __u32 vnic_parse_l4(const struct vnic_cursor *c, struct v
 	}
 	if ((void *)(ports + 1) > c->data_end)
 		return vnic_absent(c, VNIC_UNPARSED_TRUNCATED_L4);
-	key->sport = ports->source;
-	key->dport = ports->dest;
+	vnic_set_ends(key, ports->source, ports->dest, proto, c->direction);
+	return VNIC_PARSED;
+no_ports:
+	vnic_set_ends(key, 0, 0, proto, c->direction);
 	return VNIC_PARSED;
 }
 
@@ -159,12 +179,13 @@ static __always_inline __u32 vnic_parse_ipv4(struct vnic_cursor *c, struct vnic_
 		return vnic_absent(c, VNIC_UNPARSED_TRUNCATED_IPV4);
 	vnic_map_addr(&key->src, ip->saddr);
 	vnic_map_addr(&key->dst, ip->daddr);
-	key->proto = ip->protocol;
-	if (ip->frag_off & bpf_htons(VNIC_IPV4_FRAGMENT))
+	if (ip->frag_off & bpf_htons(VNIC_IPV4_FRAGMENT)) {
+		vnic_set_ends(key, 0, 0, ip->protocol, c->direction);
 		return VNIC_PARSED;
+	}
 	c->ip_end = c->offset + length;
 	c->offset += header;
-	return vnic_parse_l4(c, key);
+	return vnic_parse_l4(c, key, ip->protocol);
 }
 
 /* Follows the chain of extension headers; *proto is where it ends, *fragment whether it ends at a fragment. */
@@ -247,18 +268,21 @@ static __always_inline __u32 vnic_parse_ipv6(struct vnic_cursor *c, struct vnic_
 			return reason;
 		c->offset = chain.offset;
 	}
-	key->proto = proto;
-	if (fragment)
+	if (fragment) {
+		vnic_set_ends(key, 0, 0, proto, c->direction);
 		return VNIC_PARSED;
-	return vnic_parse_l4(c, key);
+	}
+	return vnic_parse_l4(c, key, proto);
 }
 
 /*
- * Fills *key, which must be zeroed and 8-byte aligned. Returns enum vnic_unparsed.
+ * Fills *key, which must be 8-byte aligned. Returns enum vnic_unparsed.
  */
-static __always_inline __u32 vnic_parse(void *data, void *data_end, __u32 frame_bytes, struct vnic_flow_key *key)
+static __always_inline __u32 vnic_parse(void *data, void *data_end, __u32 frame_bytes, __u8 direction,
+					struct vnic_flow_key *key)
 {
-	struct vnic_cursor c = { .data = data, .data_end = data_end, .frame_bytes = frame_bytes };
+	struct vnic_cursor c = { .data = data, .data_end = data_end, .frame_bytes = frame_bytes,
+				 .direction = direction };
 	struct ethhdr *eth = data;
 	struct vnic_vlan_header *vlan;
 	__be16 protocol;

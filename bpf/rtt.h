@@ -325,11 +325,8 @@ static __always_inline void vnic_record_rtt(__u32 row, __u64 ns)
 {
 	struct vnic_latency *rtts = bpf_map_lookup_elem(&vnic_rtts, &row);
 
-	if (!rtts)
-		return;
-	__sync_fetch_and_add(&rtts->bucket[vnic_latency_bucket(ns)], 1);
-	__sync_fetch_and_add(&rtts->sum_ns, ns);
-	__sync_fetch_and_add(&rtts->count, 1);
+	if (rtts)
+		vnic_add_latency(rtts, ns);
 }
 
 /* Under the lock. */

@@ -4,6 +4,7 @@
 #define VNIC_STATS_H
 
 #include "compiler.h"
+#include "latency.h"
 #include "maps.h"
 
 static __always_inline struct vnic_cpu_stats *vnic_get_cpu_stats(__u32 cpu)
@@ -18,6 +19,22 @@ static __always_inline struct vnic_queue_stats *vnic_get_queue_stats(__u32 cpu, 
 	return bpf_map_lookup_elem(&vnic_queue_stats, &index);
 }
 
+/* This CPU's counters of a rule's slot, which must be below VNIC_RULE_CELLS. */
+static __always_inline struct vnic_rule_cell *vnic_get_rule_cell(__u32 cpu, __u32 slot, __u32 rule_id)
+{
+	__u32 index = cpu * VNIC_RULE_CELLS + slot;
+	struct vnic_rule_cell *cell = bpf_map_lookup_elem(&vnic_rule_cells, &index);
+
+	if (cell && unlikely(cell->rule_id != rule_id)) {
+		cell->packets = 0;
+		cell->bytes = 0;
+		cell->dropped_packets = 0;
+		cell->dropped_bytes = 0;
+		WRITE_ONCE(cell->rule_id, rule_id);
+	}
+	return cell;
+}
+
 static __always_inline void vnic_send_event(__u32 type, __u64 value)
 {
 	struct vnic_event *event = bpf_ringbuf_reserve(&vnic_events, sizeof(*event), 0);
@@ -29,35 +46,6 @@ static __always_inline void vnic_send_event(__u32 type, __u64 value)
 	event->cpu = bpf_get_smp_processor_id();
 	event->value = value;
 	bpf_ringbuf_submit(event, 0);
-}
-
-static __always_inline __u32 vnic_msb(__u64 v)
-{
-	__u32 bit = 0;
-
-	if (v >> 32) { bit += 32; v >>= 32; }
-	if (v >> 16) { bit += 16; v >>= 16; }
-	if (v >> 8) { bit += 8; v >>= 8; }
-	if (v >> 4) { bit += 4; v >>= 4; }
-	if (v >> 2) { bit += 2; v >>= 2; }
-	if (v >> 1) { bit += 1; }
-	return bit;
-}
-
-/* See struct vnic_latency. */
-static __always_inline __u32 vnic_latency_bucket(__u64 ns)
-{
-	__u32 index = ns;
-
-	if (ns >= VNIC_LATENCY_SUB_BUCKETS) {
-		__u32 msb = vnic_msb(ns);
-
-		index = (msb - 3) * VNIC_LATENCY_SUB_BUCKETS + ((ns >> (msb - 4)) & (VNIC_LATENCY_SUB_BUCKETS - 1));
-	}
-	if (index >= VNIC_LATENCY_BUCKETS)
-		index = VNIC_LATENCY_BUCKETS - 1;
-	barrier_var(index);
-	return index & (VNIC_LATENCY_BUCKETS - 1);
 }
 
 static __always_inline void vnic_record_latency(__u32 cpu, __u64 ns)

@@ -18,7 +18,7 @@
 
 /* Raised whenever a layout or the meaning of a field changes. */
 enum vnic_abi {
-	VNIC_ABI_VERSION = 2,
+	VNIC_ABI_VERSION = 5,
 };
 
 enum vnic_limits {
@@ -34,11 +34,13 @@ enum vnic_limits {
 	VNIC_MAX_SHAPES = 128,		/* per direction and rule set */
 	VNIC_RULE_SETS = 2,		/* the live set and the one being prepared */
 	VNIC_MAX_RULE_SLOTS = 1048576,	/* what fits the slot field of a verdict */
+	VNIC_RULE_CELLS = 1024,		/* slots from 0 on that each CPU counts in cells of its own */
 	VNIC_LATENCY_SUB_BUCKETS = 16,	/* per octave: relative error at most 1/16 */
 	VNIC_LATENCY_BUCKETS = 512,
 	VNIC_META_MAGIC = 0x766e6963,	/* "vnic" */
 	VNIC_FLOW_WAYS = 8,
 	VNIC_FLOW_TAG_BUSY = 1,
+	VNIC_ARRIVED_DIRECT = 0x8000,	/* vnic_flow.arrival: passed where it arrived, not handed to a CPUMAP entry */
 };
 
 /* "Nothing here" markers. */
@@ -143,8 +145,9 @@ struct vnic_flow {
 	__u64 verdict;
 	__u64 tat;			/* flow-scope limiter, ticks; see vnic_rule_action */
 	__u32 hash;			/* symmetric; its low 12 bits are the bucket */
+	/* These two are one u32: a packet compares both with what its own would be. */
 	__u16 queue;			/* the last one used, or VNIC_NO_QUEUE */
-	__u16 pad;
+	__u16 arrival;			/* NIC queue of the last packet, VNIC_ARRIVED_DIRECT added; 0 on egress */
 
 	__u64 packets;			/* all that arrived, dropped ones included */
 	__u64 bytes;			/* whole frames */
@@ -232,7 +235,10 @@ struct vnic_rule_action {
 	__u64 pad2[3];
 };
 
-/* Survives rule-set changes; index: slot. Written with atomic adds. */
+/*
+ * Survives rule-set changes; index: slot. Written with atomic adds. The counters are those of slots from
+ * VNIC_RULE_CELLS on; of the slots before, struct vnic_rule_cell has them.
+ */
 struct vnic_rule_state {
 	__u64 tat;			/* rule-scope limiter, ticks */
 	__u64 packets;			/* all that matched, dropped ones included */
@@ -241,6 +247,20 @@ struct vnic_rule_state {
 	__u64 dropped_bytes;
 	__u64 limit_event_ns;		/* when VNIC_EVENT_LIMIT was last sent */
 	__u64 pad[2];
+};
+
+/*
+ * Counters of a rule on one CPU, as in vnic_rule_state; index: CPU * VNIC_RULE_CELLS + slot. Each CPU writes its own
+ * cells only, and begins anew when it finds another rule's id: a slot passes on while packets are under way.
+ */
+struct vnic_rule_cell {
+	__u32 rule_id;			/* whose the counters are; of another rule than the slot's they count for nothing */
+	__u32 pad;
+	__u64 packets;
+	__u64 bytes;
+	__u64 dropped_packets;
+	__u64 dropped_bytes;
+	__u64 pad2[3];
 };
 
 struct vnic_az_prefix {
@@ -279,6 +299,8 @@ struct vnic_control {
 	__u32 hash_seed;		/* of the bucket hash; the flow table's keys derive from it */
 	__u32 bfd_sessions;		/* elements of vnic_bfd from the first on that may be in use */
 	__u32 capture;			/* 1: vnic_capture says what is captured */
+	__u32 socket_place;		/* of the device in vnic_socket_latency, plus one; 0: nobody times the way there */
+	__u32 direct;			/* 1: a packet that arrived on its own queue and that queue's CPU is passed there */
 	__u32 pad;
 	__u16 queue_cpu[64];		/* CPU of each queue, or VNIC_NO_CPU */
 	struct vnic_table_info tables[128];	/* by generation */
@@ -300,6 +322,10 @@ struct vnic_queue_stats {
 	__u64 dropped_bytes;
 	__u64 tx_packets;		/* left by this TX queue */
 	__u64 tx_bytes;
+	__u64 missed_packets;		/* of those steered to this queue: arrived on another NIC queue */
+	__u64 direct_packets;		/* of those steered to this queue: arrived here and were passed here */
+	__u64 off_cpu_packets;		/* of those steered to this queue: arrived here, on another CPU than the queue's */
+	__u64 pad[5];
 };
 
 /* Index: CPU. Each CPU writes its own element only. */
@@ -328,6 +354,7 @@ struct vnic_cpu_stats {
 	__u32 clock_jiffy;		/* the low half of jiffies then, */
 	__u32 clock_reuses;		/* and how often it was used again */
 	__u64 rtt_turn;			/* TCP packets that left; chooses those that are looked at */
+	__u64 pad[7];			/* the next CPU's is on a cache line of its own */
 };
 
 /*
@@ -340,13 +367,16 @@ struct vnic_latency {
 	__u64 bucket[512];
 };
 
-/* Before the frame, from vnic_ingress to vnic_cpu; kept for tc and AF_XDP if deliver_metadata is set. */
+/*
+ * Before the frame, from vnic_ingress to vnic_cpu; kept for tc and AF_XDP if deliver_metadata is set, and before
+ * timed frames on their way to a socket.
+ */
 struct vnic_meta {
 	__u32 magic;			/* VNIC_META_MAGIC */
 	__u16 queue;
 	__u16 bucket;
 	__u64 rx_ns;			/* CLOCK_MONOTONIC at XDP entry, 0 if not sampled */
-	__u32 flow;			/* index of the flow's entry, for a marker */
+	__u32 flow;			/* index of the flow's entry, for a marker; behind vnic_cpu control.socket_place */
 	__u32 marker;			/* 0: this packet is none */
 };
 
@@ -388,18 +418,21 @@ struct vnic_explanation {
 	__u32 cpu;			/* or VNIC_NO_CPU */
 	__u32 limited;			/* 1: over its limit now */
 	__u32 dropped;			/* 1: would be dropped */
-	__u32 pad;
+	__u32 arrival;			/* as in vnic_flow, of the flow's last packet; VNIC_NO_QUEUE: the flow is not known */
 	__u64 limiter_debt_ns;		/* how far the limiter is ahead of the clock */
 };
 
 _Static_assert(sizeof(struct vnic_flow_key) == 40, "flow key");
 _Static_assert(sizeof(struct vnic_rule_key) == 40, "rule key");
 _Static_assert(sizeof(struct vnic_flow) == 128, "two cache lines");
+_Static_assert(offsetof(struct vnic_flow, queue) % 4 == 0 && offsetof(struct vnic_flow, arrival) == offsetof(struct vnic_flow, queue) + 2, "one u32");
 _Static_assert(offsetof(struct vnic_flow, packets) == 64, "written part on its own line");
 _Static_assert(sizeof(struct vnic_shape) == 48, "shape");
 _Static_assert(sizeof(struct vnic_rule_action) == 64, "one cache line");
 _Static_assert(sizeof(struct vnic_rule_state) == 64, "one cache line");
-_Static_assert(sizeof(struct vnic_queue_stats) == 64, "one cache line");
+_Static_assert(sizeof(struct vnic_rule_cell) == 64, "one cache line");
+_Static_assert(sizeof(struct vnic_queue_stats) == 128, "two cache lines");
+_Static_assert(sizeof(struct vnic_cpu_stats) == 512, "eight cache lines");
 _Static_assert(sizeof(struct vnic_az_prefix) == 24, "LPM key");
 _Static_assert(sizeof(struct vnic_table_row) == 8192, "row");
 _Static_assert(offsetof(struct vnic_control, lost_azs) == 4, "one u64 with active_table");

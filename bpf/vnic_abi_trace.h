@@ -1,14 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A part of vnic_abi.h, which includes it: what the tracepoint programs of
- * vnic_trace.bpf.c count. They are loaded by the daemon, live as long as it, and
- * share no map with the dataplane.
+ * vnic_trace.bpf.c and vnic_socket.bpf.c count. They are loaded by the daemon, live
+ * as long as it, and share no map with the dataplane.
  */
 #ifndef VNIC_ABI_TRACE_H
 #define VNIC_ABI_TRACE_H
 
 enum vnic_trace_limits {
 	VNIC_TRACE_DEVICES = 64,	/* devices that can be traced at the same time */
+};
+
+enum vnic_socket_limits {
+	VNIC_SOCKET_PLACES = 16,	/* devices whose time to the socket can be measured at the same time */
+};
+
+enum vnic_socket_proto {
+	VNIC_SOCKET_TCP,
+	VNIC_SOCKET_UDP,
+	VNIC_SOCKET_PROTOS,
 };
 
 /* Why a redirected packet was dropped: the error that the kernel traced. */

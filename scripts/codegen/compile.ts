@@ -67,9 +67,17 @@ const hostPicks: Selection['picks'] = {
   bpf_link_create_opts: { sz: 'sz', flags: 'flags' },
   bpf_link_info: { type: 'type', id: 'id', prog_id: 'progId', 'xdp.ifindex': 'xdpIfindex' },
   ethtool_gstrings: { cmd: 'cmd', string_set: 'stringSet', len: 'len' },
+  ethtool_rxfh: {
+    cmd: 'cmd',
+    rss_context: 'rssContext',
+    indir_size: 'indirSize',
+    key_size: 'keySize',
+    hfunc: 'hfunc',
+  },
   ethtool_sset_info: { cmd: 'cmd', sset_mask: 'ssetMask' },
   ethtool_stats: { cmd: 'cmd', n_stats: 'nStats' },
   perf_event_attr: { type: 'type', size: 'size', config: 'config', read_format: 'readFormat' },
+  sched_attr: { size: 'size', sched_policy: 'policy', sched_nice: 'nice', sched_runtime: 'runtimeNs' },
   ifreq: {
     'ifr_ifrn.ifrn_name': 'name',
     'ifr_ifru.ifru_flags': 'flags',

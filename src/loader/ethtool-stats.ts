@@ -7,12 +7,9 @@ import {
   EthtoolSsetInfo,
   EthtoolStats,
   EthtoolStrings,
-  Ifreq,
-  Ioctl,
-  Libc,
 } from '../maps/generated/host.ts';
-import { Fd } from './fd.ts';
-import { errnoName, type Native } from './ffi/index.ts';
+import { Ethtool } from './ethtool.ts';
+import type { Native } from './ffi/index.ts';
 import { inNetns } from './netns.ts';
 
 /**
@@ -37,25 +34,23 @@ export class DriverStatistics {
   /** Values by name; a text says why there are none. Throws `not_found` (no such namespace), `kernel_refused`. */
   read(): ReadonlyMap<string, bigint> | string {
     return inNetns(this.#native, this.#netns, () => {
-      const { libc } = this.#native;
-      const opened = libc.socket(Libc.afInet, Libc.sockDgram | Libc.sockCloexec, 0);
-      using socket = new Fd(this.#native, this.#native.check(opened, 'socket', 'for ethtool'));
-      return this.#read(socket);
+      using ethtool = new Ethtool(this.#native, this.#device);
+      return this.#read(ethtool);
     });
   }
 
-  #read(socket: Fd): ReadonlyMap<string, bigint> | string {
-    const count = this.#count(socket);
-    if (count === null) return this.#refusal();
+  #read(ethtool: Ethtool): ReadonlyMap<string, bigint> | string {
+    const count = this.#count(ethtool);
+    if (count === null) return refusal(ethtool);
     if (count === 0) return 'the driver counts nothing for ethtool';
     if (count !== this.#names.length) {
-      const names = this.#readNames(socket, count);
-      if (names === null) return this.#refusal();
+      const names = this.#readNames(ethtool, count);
+      if (names === null) return refusal(ethtool);
       this.#names = names;
     }
     const stats = this.#native.memory.alloc(EthtoolStats.size + 8 * (count + SPARE_VALUES));
     stats.set(EthtoolStats.encode({ cmd: EthtoolCommand.gstats, nStats: count }));
-    if (!this.#ask(socket, stats)) return this.#refusal();
+    if (!ethtool.ask(stats)) return refusal(ethtool);
     const view = new DataView(stats.buffer);
     return new Map(
       this.#names.map((name, index) => [name, view.getBigUint64(EthtoolStats.size + 8 * index, hostLittleEndian)]),
@@ -63,37 +58,30 @@ export class DriverStatistics {
   }
 
   /** Null: the device is gone, or its driver has no statistics. */
-  #count(socket: Fd): number | null {
+  #count(ethtool: Ethtool): number | null {
     const info = this.#native.memory.alloc(EthtoolSsetInfo.size + 4);
     info.set(EthtoolSsetInfo.encode({ cmd: EthtoolCommand.gssetInfo, ssetMask: 1n << BigInt(EthtoolStrings.stats) }));
-    if (!this.#ask(socket, info)) return null;
+    if (!ethtool.ask(info)) return null;
     if (EthtoolSsetInfo.decode(info).ssetMask === 0n) return 0;
     return new DataView(info.buffer).getUint32(EthtoolSsetInfo.size, hostLittleEndian);
   }
 
-  #readNames(socket: Fd, count: number): string[] | null {
+  #readNames(ethtool: Ethtool, count: number): string[] | null {
     const { length } = EthtoolStrings;
     const strings = this.#native.memory.alloc(EthtoolGstrings.size + length * (count + SPARE_VALUES));
     strings.set(EthtoolGstrings.encode({ cmd: EthtoolCommand.gstrings, stringSet: EthtoolStrings.stats, len: count }));
-    if (!this.#ask(socket, strings)) return null;
+    if (!ethtool.ask(strings)) return null;
     const decoder = new TextDecoder();
     return Array.from({ length: count }, (_, index) => {
       const start = EthtoolGstrings.size + length * index;
       return decoder.decode(strings.subarray(start, start + length)).replace(/\0.*$/s, '');
     });
   }
+}
 
-  #ask(socket: Fd, data: Uint8Array): boolean {
-    const { libc, memory } = this.#native;
-    const request = memory.alloc(Ifreq.size);
-    Ifreq.put(new DataView(request.buffer), 0, { name: this.#device, data: memory.addressOf(data) });
-    return libc.ioctl(socket.value, BigInt(Ioctl.siocethtool), request) === 0;
-  }
-
-  /** Right after a refused call. */
-  #refusal(): string {
-    const errno = errnoName(this.#native.errno());
-    if (errno === 'EOPNOTSUPP') return 'the driver counts nothing for ethtool';
-    return `ethtool's statistics cannot be read: ${errno}`;
-  }
+/** Right after a refused call. */
+function refusal(ethtool: Ethtool): string {
+  const errno = ethtool.errno();
+  if (errno === 'EOPNOTSUPP') return 'the driver counts nothing for ethtool';
+  return `ethtool's statistics cannot be read: ${errno}`;
 }

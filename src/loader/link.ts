@@ -25,13 +25,21 @@ export function attachTcxEgress(native: Native, program: Fd, ifindex: number): F
   return createLink(native, program, ifindex, BPF_TCX_EGRESS, null, 'tcx egress');
 }
 
+/** Where a program of type tracing is attached: a raw tracepoint (tp_btf), or the entry of a kernel function (fentry). */
+export interface TracingHook {
+  kind: 'tracepoint' | 'function';
+  /** As the kernel's BTF names it; that of a tracepoint is without `btf_trace_`. */
+  name: string;
+}
+
 /**
- * Attaches a program of type tracing to the raw tracepoint that it was loaded for (tp_btf). It stays as long as the link.
- * Source: kernel/bpf/syscall.c, bpf_raw_tp_link_attach
+ * Attaches a program of type tracing to what it was loaded for. It stays as long as the link.
+ * Source: kernel/bpf/syscall.c, bpf_raw_tp_link_attach, bpf_tracing_prog_attach
  */
-export function attachTracepoint(native: Native, program: Fd, name: string): Fd {
-  const fd = native.libbpf.bpf_link_create(program.value, 0, BpfAttachType.traceRawTp, null);
-  return new Fd(native, native.check(fd, 'bpf_link_create', `tracepoint ${name}`));
+export function attachTracing(native: Native, program: Fd, { kind, name }: TracingHook): Fd {
+  const type = kind === 'tracepoint' ? BpfAttachType.traceRawTp : BpfAttachType.traceFentry;
+  const fd = native.libbpf.bpf_link_create(program.value, 0, type, null);
+  return new Fd(native, native.check(fd, 'bpf_link_create', `${kind} ${name}`));
 }
 
 function createLink(

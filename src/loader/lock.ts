@@ -55,8 +55,11 @@ export class FileLock implements Disposable {
   }
 
   static #held(fd: Fd, file: string): FileLock {
-    truncateSync(file);
-    writeFileSync(file, `${process.pid}\n`);
+    // A daemon takes it again and again, and need not write to a disk for that.
+    if (readFileSync(file, 'utf8') !== `${process.pid}\n`) {
+      truncateSync(file);
+      writeFileSync(file, `${process.pid}\n`);
+    }
     return new FileLock(fd, file);
   }
 

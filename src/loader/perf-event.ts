@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Counters of the kernel's perf events (perf_event_open(2)), of everything that runs on one CPU. */
 import { readSync } from 'node:fs';
-import { VnicError } from '../errors.ts';
 import { Perf, PerfEventAttr } from '../maps/generated/host.ts';
 import { Fd } from './fd.ts';
 import type { Native } from './ffi/index.ts';
+import { syscallNumber } from './syscall.ts';
 
-/** arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h */
-export const perfEventOpenNumbers: Partial<Record<NodeJS.Architecture, number>> = { x64: 298, arm64: 241 };
-
-const EVERY_PROCESS = -1;
+const EVERY_PROCESS = -1n;
 const NO_GROUP = -1;
 
 export interface PerfEventType {
@@ -31,12 +28,7 @@ export interface PerfReading {
  * CPU is offline), EOPNOTSUPP, EACCES (kernel.perf_event_paranoid).
  */
 export function openPerfEvent(native: Native, { type, config }: PerfEventType, cpu: number): Fd {
-  const number = perfEventOpenNumbers[process.arch];
-  if (number === undefined) {
-    throw new VnicError('kernel_refused', `perf_event_open is not known on ${process.arch}.`, {
-      details: { errno: 'ENOSYS' },
-    });
-  }
+  const number = syscallNumber('perf_event_open');
   const attr = PerfEventAttr.encode({
     type,
     size: PerfEventAttr.size,
@@ -44,7 +36,7 @@ export function openPerfEvent(native: Native, { type, config }: PerfEventType, c
     readFormat: BigInt(Perf.formatTimeEnabled | Perf.formatTimeRunning),
   });
   const flags = BigInt(Perf.flagFdCloexec);
-  const fd = native.libc.syscall(BigInt(number), attr, EVERY_PROCESS, cpu, NO_GROUP, flags);
+  const fd = native.libc.syscall(number, attr, EVERY_PROCESS, cpu, NO_GROUP, flags);
   return new Fd(native, native.check(fd, 'syscall', `perf_event_open on CPU ${cpu}`));
 }
 

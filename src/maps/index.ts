@@ -8,7 +8,7 @@ export { checkLayout, declaredLayouts } from './layout-check.ts';
 export { BpfMap, type MapDefinition, type MapLayouts } from './map.ts';
 export { type MapShape, mapTypeName } from './map-errors.ts';
 export { MapOfMaps } from './map-of-maps.ts';
-export { MappedArray, type MappedArrayOptions } from './mapped-array.ts';
+export { type ArrayWindow, MappedArray, type MappedArrayOptions } from './mapped-array.ts';
 export { PerCpuArray } from './per-cpu-array.ts';
 export { ProgArray } from './prog-array.ts';
 export { RingBuffer } from './ring-buffer.ts';

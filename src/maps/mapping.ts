@@ -49,8 +49,15 @@ export class Mapping implements Disposable {
 /** AT_PAGESZ of getauxval(3) (include/uapi/linux/auxvec.h). */
 const auxvPageSize = 6n;
 
+let pageBytes: number | undefined;
+
 /** Bytes of a page of this machine: 4096 on x86-64, up to 65536 on arm64. */
-export function readPageSize(): number {
+export function pageSize(): number {
+  pageBytes ??= readPageSize();
+  return pageBytes;
+}
+
+function readPageSize(): number {
   const bytes = readFileSync('/proc/self/auxv');
   const words = new BigUint64Array(Uint8Array.from(bytes).buffer);
   for (let index = 0; index + 1 < words.length; index += 2) {

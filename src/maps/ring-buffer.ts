@@ -5,7 +5,7 @@ import type { Native } from '../loader/ffi/index.ts';
 import { BpfMapType } from './generated/host.ts';
 import type { BpfMap } from './map.ts';
 import { expectShape } from './map-errors.ts';
-import { Mapping, readPageSize } from './mapping.ts';
+import { Mapping, pageSize } from './mapping.ts';
 import { type RingMemory, readRecords, unreadBytes } from './ring-reader.ts';
 
 /**
@@ -23,7 +23,7 @@ export class RingBuffer implements Disposable {
   /** Throws `abi_mismatch` when the map is no ring buffer. */
   constructor(native: Native, map: BpfMap) {
     expectShape(map, { types: [BpfMapType.ringbuf], keySize: 0, valueSize: 0 });
-    const pageBytes = readPageSize();
+    const pageBytes = pageSize();
     const subject = `ring buffer ${map.name}`;
     this.name = map.name;
     this.sizeBytes = map.maxEntries;

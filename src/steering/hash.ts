@@ -6,7 +6,7 @@
  * Each endpoint is hashed by itself with the rounds of MurmurHash3_x86_32 and the two are added, so both
  * directions of a connection have the same hash and meet the same bucket.
  */
-import { bucketCount, noQueue, queuesOf } from './table.ts';
+import { bucketCount, hasQueue, noQueue, queuesOf } from './table.ts';
 
 export interface FlowHashKey {
   /** 16 bytes; IPv4 as ::ffff:a.b.c.d. */
@@ -81,7 +81,7 @@ export function chooseQueue(choice: QueueChoice): number {
   const named = queuesOf(ruleQueues);
   if (named.length > 0) {
     const first = named[selector % named.length]!;
-    if ((usableQueues >> BigInt(first)) & 1n) return first;
+    if (hasQueue(usableQueues, first)) return first;
     const usable = queuesOf(ruleQueues & usableQueues);
     if (usable.length > 0) return usable[selector % usable.length]!;
   }

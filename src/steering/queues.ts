@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Queues and AZs as the planner sees them: who may use which queue, and with which share. */
 import { VnicError } from '../errors.ts';
-import { bucketCount, maxAzs, maxQueues, queueMask, rowCount } from './table.ts';
+import { bucketCount, hasQueue, maxAzs, maxQueues, queueMask, rowCount } from './table.ts';
 
 export interface QueueSpec {
   /** 0 to maxQueues - 1. */
@@ -76,6 +76,11 @@ export function usableMask(queues: readonly QueueSpec[]): bigint {
   return queueMask(queues.filter((queue) => queue.usable).map((queue) => queue.index));
 }
 
+/** The queues with those of the bit mask usable, whatever they were. */
+export function withUsable(queues: readonly QueueSpec[], mask: bigint): QueueSpec[] {
+  return queues.map((queue) => ({ ...queue, usable: hasQueue(mask, queue.index) }));
+}
+
 /** Indices of the queues that a row may use: its AZ's usable ones, or all usable ones if the AZ has none. */
 export function eligibleQueues(queues: readonly QueueSpec[], row: number): number[] {
   const usable = queues.filter((queue) => queue.usable);
@@ -106,12 +111,16 @@ export function rowUses(topology: Topology): RowUse[] {
   return Array.from({ length: rowCount }, (_, row) => ({ eligible: eligibleQueues(topology.queues, row), weights }));
 }
 
-/** Buckets that each eligible queue should have by weight, index: queue; 0 for the others. They add up to bucketCount. */
-export function bucketShares(weights: Float64Array, eligible: readonly number[]): Float64Array {
+/** Buckets that each eligible queue should have by weight, index: queue; 0 for the others. They add up to `total`. */
+export function bucketShares(
+  weights: Float64Array,
+  eligible: readonly number[],
+  total: number = bucketCount,
+): Float64Array {
   const shares = new Float64Array(maxQueues);
   let sum = 0;
   for (const queue of eligible) sum += weights[queue]!;
-  for (const queue of eligible) shares[queue] = (bucketCount * weights[queue]!) / sum;
+  for (const queue of eligible) shares[queue] = (total * weights[queue]!) / sum;
   return shares;
 }
 
@@ -122,7 +131,7 @@ export interface CpuSpec {
 }
 
 /**
- * Queues 0 to queueCount - 1, each with its AZ and a CPU. CPUs are dealt in turn, so that the queues of one AZ
+ * Queues 0 to queueCount - 1, each with its AZ and a CPU. CPUs are dealt in turn, in their order, so that the queues of one AZ
  * stand on as many CPUs as there are. numaNode -1 uses all CPUs, otherwise only those of that node.
  */
 export function planQueues(input: {
@@ -131,9 +140,7 @@ export function planQueues(input: {
   cpus: readonly CpuSpec[];
   numaNode: number;
 }): QueueSpec[] {
-  const cpus = input.cpus
-    .filter((cpu) => input.numaNode === -1 || cpu.numaNode === input.numaNode)
-    .sort((a, b) => a.cpu - b.cpu);
+  const cpus = input.cpus.filter((cpu) => input.numaNode === -1 || cpu.numaNode === input.numaNode);
   if (cpus.length === 0) {
     throw invalid(`NUMA node ${input.numaNode} has no online CPU`, 'set numa_node to -1 or to a node with CPUs');
   }

@@ -38,11 +38,16 @@ export function queueMask(queues: Iterable<number>): bigint {
   return mask;
 }
 
+/** Whether a bit mask has the queue. */
+export function hasQueue(mask: bigint, queue: number): boolean {
+  return ((mask >> BigInt(queue)) & 1n) === 1n;
+}
+
 /** Queue indices of a bit mask, ascending. */
 export function queuesOf(mask: bigint): number[] {
   const queues: number[] = [];
   for (let queue = 0; queue < maxQueues; queue++) {
-    if ((mask >> BigInt(queue)) & 1n) queues.push(queue);
+    if (hasQueue(mask, queue)) queues.push(queue);
   }
   return queues;
 }

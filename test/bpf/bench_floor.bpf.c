@@ -58,3 +58,64 @@ int bench_flow_table(struct xdp_md *ctx)
 		vnic_enter_flow(&key, place, 0, 0, stats);
 	return XDP_DROP;
 }
+
+enum {
+	BENCH_ORDER = 1 << 20,
+	BENCH_NEW_FLOWS = 1,		/* the number of the packet is that of its flow: none has a second one */
+};
+
+struct bench_spread {
+	__u64 next;
+	__u32 mode;			/* 0: vnic_bench_order says which flow is next */
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct bench_spread);
+} bench_spread SEC(".maps");
+
+/* Written by user space: the flow of each packet, in turn. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, BENCH_ORDER);
+	__type(key, __u32);
+	__type(value, __u64);
+} bench_order SEC(".maps");
+
+/* What the spread packet is given to. An empty slot: it passes, which is the floor. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} bench_next SEC(".maps");
+
+/* Makes one packet into that of many flows: the flow's number is its source address, 10.0.0.0 + n. */
+SEC("xdp.frags")
+int bench_spread_flows(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct bench_spread *spread;
+	__u32 zero = 0, index;
+	__u64 *order, flow;
+
+	spread = bpf_map_lookup_elem(&bench_spread, &zero);
+	if (!spread || data + 34 > end)
+		return XDP_ABORTED;
+	flow = spread->next++;
+	if (spread->mode != BENCH_NEW_FLOWS) {
+		index = flow & (BENCH_ORDER - 1);
+		order = bpf_map_lookup_elem(&bench_order, &index);
+		if (!order)
+			return XDP_ABORTED;
+		flow = *order;
+	}
+	*(__u32 *)(data + 26) = bpf_htonl(0x0a000000 + (__u32)flow);
+	bpf_tail_call_static(ctx, &bench_next, 0);
+	return XDP_PASS;
+}

@@ -52,7 +52,7 @@ function capabilityFor(call: NativeCall): string {
   if (/^bpf_(xdp|tc)_/.test(call)) return 'CAP_NET_ADMIN';
   if (/^bpf_(object__load|link_|prog_test)/.test(call)) return 'CAP_BPF and CAP_NET_ADMIN';
   if (/_get_(fd_by_id|next_id)$/.test(call)) return 'CAP_SYS_ADMIN';
-  if (call === 'bpf_enable_stats' || call === 'setns' || call === 'mount') return 'CAP_SYS_ADMIN';
+  if (/^(bpf_enable_stats|setns|mount|fsopen|fsconfig|fsmount)$/.test(call)) return 'CAP_SYS_ADMIN';
   if (call === 'sched_setaffinity') return 'CAP_SYS_NICE';
   if (call === 'ioctl') return 'CAP_NET_ADMIN';
   if (call === 'syscall') return 'CAP_PERFMON';

@@ -55,7 +55,7 @@ function keepErrno<T extends SignatureTable>(
 }
 
 interface MemoryWithViews extends Memory {
-  /** Makes the view of memory that is gone unusable; only moves the ArrayBuffer's pointer, never reads the memory. */
+  /** Makes the view of memory that is gone unusable, without reading the memory. */
   detach(address: bigint): void;
 }
 
@@ -77,7 +77,8 @@ function createMemory(adapter: Adapter, libc: LibcFunctions, internal: InternalF
     },
     readCString: (address) => (address === 0n ? null : internal.strstr(address, '')),
     detach(address) {
-      views.get(address)?.deref()?.transfer();
+      // To no bytes: a buffer that only changed hands would count as memory until garbage is collected, and bring that on.
+      views.get(address)?.deref()?.transfer(0);
       views.delete(address);
     },
   };

@@ -136,18 +136,28 @@ export const libcSignatures = {
   recv: ['ssize', ['i32', 'buf', 'size', 'i32'], 'minus_one'],
   mmap: ['ptr', ['ptr', 'size', 'i32', 'i32', 'i32', 'i64'], 'map_failed'],
   munmap: ['i32', ['ptr', 'size'], 'minus_one'],
+  madvise: ['i32', ['ptr', 'size', 'i32'], 'minus_one'],
+  /** Whether anything was given back. */
+  malloc_trim: ['i32', ['size'], 'never'],
   setns: ['i32', ['i32', 'i32'], 'minus_one'],
   mount: ['i32', ['str', 'str', 'str', 'u64', 'buf'], 'minus_one'],
+  /** The new mount interface of Linux 5.2, in glibc since 2.36: file system type, flags. */
+  fsopen: ['i32', ['str', 'u32'], 'minus_one'],
+  /** Descriptor of fsopen, command, key, value, number. */
+  fsconfig: ['i32', ['i32', 'u32', 'buf', 'buf', 'i32'], 'minus_one'],
+  /** Descriptor of fsopen, flags, attributes; the result is the root of a mount that is in no place. */
+  fsmount: ['i32', ['i32', 'u32', 'u32'], 'minus_one'],
   if_nametoindex: ['u32', ['str'], 'zero'],
   /** The second parameter needs IF_NAMESIZE (16) bytes. */
   if_indextoname: ['cstr', ['u32', 'buf'], 'null'],
   sched_setaffinity: ['i32', ['i32', 'size', 'buf'], 'minus_one'],
   sched_getcpu: ['i32', [], 'minus_one'],
   /**
-   * Bound for perf_event_open alone, which libc has no function for: number, `struct perf_event_attr`, pid, CPU, group's
-   * descriptor, flags. The result is a `long` in C; a descriptor and -1 fit an int.
+   * Bound for two that libc has no function for. perf_event_open: number, `struct perf_event_attr`, pid, CPU, group's
+   * descriptor, flags. sched_setattr: number, null for the calling thread, address of a `struct sched_attr`, 0, 0, 0. The
+   * result is a `long` in C; a descriptor and -1 fit an int.
    */
-  syscall: ['i32', ['i64', 'buf', 'i32', 'i32', 'i32', 'u64'], 'minus_one'],
+  syscall: ['i32', ['i64', 'buf', 'i64', 'i32', 'i32', 'u64'], 'minus_one'],
   clock_gettime: ['i32', ['i32', 'buf'], 'minus_one'],
   clock_getres: ['i32', ['i32', 'buf'], 'minus_one'],
   getpid: ['i32', [], 'never'],

@@ -14,7 +14,7 @@ function orNull<T>(read: () => T): T | null {
   }
 }
 
-const realFiles: HostFiles = {
+export const realFiles: HostFiles = {
   read: (path) => orNull(() => readFileSync(path, 'utf8')),
   list: (path) =>
     orNull(() => readdirSync(path, { withFileTypes: true }))?.map((entry) => ({

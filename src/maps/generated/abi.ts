@@ -16,7 +16,7 @@ import {
 
 /** enum vnic_abi */
 export const VnicAbi = {
-  version: 2,
+  version: 5,
 } as const;
 export type VnicAbi = (typeof VnicAbi)[keyof typeof VnicAbi];
 
@@ -124,11 +124,13 @@ export const VnicLimits = {
   maxShapes: 128,
   ruleSets: 2,
   maxRuleSlots: 1048576,
+  ruleCells: 1024,
   latencySubBuckets: 16,
   latencyBuckets: 512,
   metaMagic: 1986947427,
   flowWays: 8,
   flowTagBusy: 1,
+  arrivedDirect: 32768,
 } as const;
 export type VnicLimits = (typeof VnicLimits)[keyof typeof VnicLimits];
 
@@ -194,6 +196,20 @@ export const VnicRttMode = {
   handshake: 2,
 } as const;
 export type VnicRttMode = (typeof VnicRttMode)[keyof typeof VnicRttMode];
+
+/** enum vnic_socket_limits */
+export const VnicSocketLimits = {
+  places: 16,
+} as const;
+export type VnicSocketLimits = (typeof VnicSocketLimits)[keyof typeof VnicSocketLimits];
+
+/** enum vnic_socket_proto */
+export const VnicSocketProto = {
+  tcp: 0,
+  udp: 1,
+  protos: 2,
+} as const;
+export type VnicSocketProto = (typeof VnicSocketProto)[keyof typeof VnicSocketProto];
 
 /** enum vnic_trace_limits */
 export const VnicTraceLimits = {
@@ -675,7 +691,7 @@ export const VnicClock = structCodec<VnicClock>({
   },
 });
 
-/** struct vnic_control, 5288 bytes */
+/** struct vnic_control, 5296 bytes */
 export interface VnicControl {
   activeTable: number;
   lostAzs: number;
@@ -686,13 +702,15 @@ export interface VnicControl {
   hashSeed: number;
   bfdSessions: number;
   capture: number;
+  socketPlace: number;
+  direct: number;
   queueCpu: Uint16Array;
   tables: VnicTableInfo[];
   standby: Uint16Array;
 }
 export const VnicControl = structCodec<VnicControl>({
   name: 'vnic_control',
-  size: 5288,
+  size: 5296,
   offsets: {
     activeTable: 0,
     lostAzs: 4,
@@ -703,9 +721,11 @@ export const VnicControl = structCodec<VnicControl>({
     hashSeed: 24,
     bfdSessions: 28,
     capture: 32,
-    queueCpu: 40,
-    tables: 168,
-    standby: 4264,
+    socketPlace: 36,
+    direct: 40,
+    queueCpu: 48,
+    tables: 176,
+    standby: 4272,
   },
   read: (v, o) => ({
     activeTable: v.getUint32(o, hostLittleEndian),
@@ -717,9 +737,11 @@ export const VnicControl = structCodec<VnicControl>({
     hashSeed: v.getUint32(o + 24, hostLittleEndian),
     bfdSessions: v.getUint32(o + 28, hostLittleEndian),
     capture: v.getUint32(o + 32, hostLittleEndian),
-    queueCpu: new Uint16Array(readBuffer(v, o + 40, 128)),
-    tables: readList(v, o + 168, 128, 32, (v, o) => VnicTableInfo.read(v, o)),
-    standby: new Uint16Array(readBuffer(v, o + 4264, 1024)),
+    socketPlace: v.getUint32(o + 36, hostLittleEndian),
+    direct: v.getUint32(o + 40, hostLittleEndian),
+    queueCpu: new Uint16Array(readBuffer(v, o + 48, 128)),
+    tables: readList(v, o + 176, 128, 32, (v, o) => VnicTableInfo.read(v, o)),
+    standby: new Uint16Array(readBuffer(v, o + 4272, 1024)),
   }),
   put: (v, o, x) => {
     putU32(v, o, x.activeTable, hostLittleEndian, 'vnic_control.active_table');
@@ -731,13 +753,15 @@ export const VnicControl = structCodec<VnicControl>({
     putU32(v, o + 24, x.hashSeed, hostLittleEndian, 'vnic_control.hash_seed');
     putU32(v, o + 28, x.bfdSessions, hostLittleEndian, 'vnic_control.bfd_sessions');
     putU32(v, o + 32, x.capture, hostLittleEndian, 'vnic_control.capture');
-    putList<number>(v, o + 40, 64, 2, x.queueCpu, 'vnic_control.queue_cpu', (v, o, e) => putU16(v, o, e, hostLittleEndian, 'vnic_control.queue_cpu'));
-    putList(v, o + 168, 128, 32, x.tables, 'vnic_control.tables', (v, o, e) => VnicTableInfo.put(v, o, e));
-    putList<number>(v, o + 4264, 512, 2, x.standby, 'vnic_control.standby', (v, o, e) => putU16(v, o, e, hostLittleEndian, 'vnic_control.standby'));
+    putU32(v, o + 36, x.socketPlace, hostLittleEndian, 'vnic_control.socket_place');
+    putU32(v, o + 40, x.direct, hostLittleEndian, 'vnic_control.direct');
+    putList<number>(v, o + 48, 64, 2, x.queueCpu, 'vnic_control.queue_cpu', (v, o, e) => putU16(v, o, e, hostLittleEndian, 'vnic_control.queue_cpu'));
+    putList(v, o + 176, 128, 32, x.tables, 'vnic_control.tables', (v, o, e) => VnicTableInfo.put(v, o, e));
+    putList<number>(v, o + 4272, 512, 2, x.standby, 'vnic_control.standby', (v, o, e) => putU16(v, o, e, hostLittleEndian, 'vnic_control.standby'));
   },
 });
 
-/** struct vnic_cpu_stats, 456 bytes */
+/** struct vnic_cpu_stats, 512 bytes */
 export interface VnicCpuStats {
   parsed: bigint;
   redirected: bigint;
@@ -766,7 +790,7 @@ export interface VnicCpuStats {
 }
 export const VnicCpuStats = structCodec<VnicCpuStats>({
   name: 'vnic_cpu_stats',
-  size: 456,
+  size: 512,
   offsets: {
     parsed: 0,
     redirected: 8,
@@ -891,6 +915,7 @@ export interface VnicExplanation {
   cpu: number;
   limited: number;
   dropped: number;
+  arrival: number;
   limiterDebtNs: bigint;
 }
 export const VnicExplanation = structCodec<VnicExplanation>({
@@ -914,6 +939,7 @@ export const VnicExplanation = structCodec<VnicExplanation>({
     cpu: 96,
     limited: 100,
     dropped: 104,
+    arrival: 108,
     limiterDebtNs: 112,
   },
   read: (v, o) => ({
@@ -934,6 +960,7 @@ export const VnicExplanation = structCodec<VnicExplanation>({
     cpu: v.getUint32(o + 96, hostLittleEndian),
     limited: v.getUint32(o + 100, hostLittleEndian),
     dropped: v.getUint32(o + 104, hostLittleEndian),
+    arrival: v.getUint32(o + 108, hostLittleEndian),
     limiterDebtNs: v.getBigUint64(o + 112, hostLittleEndian),
   }),
   put: (v, o, x) => {
@@ -954,6 +981,7 @@ export const VnicExplanation = structCodec<VnicExplanation>({
     putU32(v, o + 96, x.cpu, hostLittleEndian, 'vnic_explanation.cpu');
     putU32(v, o + 100, x.limited, hostLittleEndian, 'vnic_explanation.limited');
     putU32(v, o + 104, x.dropped, hostLittleEndian, 'vnic_explanation.dropped');
+    putU32(v, o + 108, x.arrival, hostLittleEndian, 'vnic_explanation.arrival');
     putU64(v, o + 112, x.limiterDebtNs, hostLittleEndian, 'vnic_explanation.limiter_debt_ns');
   },
 });
@@ -965,6 +993,7 @@ export interface VnicFlow {
   tat: bigint;
   hash: number;
   queue: number;
+  arrival: number;
   packets: bigint;
   bytes: bigint;
   droppedPackets: bigint;
@@ -984,6 +1013,7 @@ export const VnicFlow = structCodec<VnicFlow>({
     tat: 48,
     hash: 56,
     queue: 60,
+    arrival: 62,
     packets: 64,
     bytes: 72,
     droppedPackets: 80,
@@ -1000,6 +1030,7 @@ export const VnicFlow = structCodec<VnicFlow>({
     tat: v.getBigUint64(o + 48, hostLittleEndian),
     hash: v.getUint32(o + 56, hostLittleEndian),
     queue: v.getUint16(o + 60, hostLittleEndian),
+    arrival: v.getUint16(o + 62, hostLittleEndian),
     packets: v.getBigUint64(o + 64, hostLittleEndian),
     bytes: v.getBigUint64(o + 72, hostLittleEndian),
     droppedPackets: v.getBigUint64(o + 80, hostLittleEndian),
@@ -1016,6 +1047,7 @@ export const VnicFlow = structCodec<VnicFlow>({
     putU64(v, o + 48, x.tat, hostLittleEndian, 'vnic_flow.tat');
     putU32(v, o + 56, x.hash, hostLittleEndian, 'vnic_flow.hash');
     putU16(v, o + 60, x.queue, hostLittleEndian, 'vnic_flow.queue');
+    putU16(v, o + 62, x.arrival, hostLittleEndian, 'vnic_flow.arrival');
     putU64(v, o + 64, x.packets, hostLittleEndian, 'vnic_flow.packets');
     putU64(v, o + 72, x.bytes, hostLittleEndian, 'vnic_flow.bytes');
     putU64(v, o + 80, x.droppedPackets, hostLittleEndian, 'vnic_flow.dropped_packets');
@@ -1128,7 +1160,7 @@ export const VnicMeta = structCodec<VnicMeta>({
   },
 });
 
-/** struct vnic_queue_stats, 64 bytes */
+/** struct vnic_queue_stats, 128 bytes */
 export interface VnicQueueStats {
   rxPackets: bigint;
   rxBytes: bigint;
@@ -1138,10 +1170,13 @@ export interface VnicQueueStats {
   droppedBytes: bigint;
   txPackets: bigint;
   txBytes: bigint;
+  missedPackets: bigint;
+  directPackets: bigint;
+  offCpuPackets: bigint;
 }
 export const VnicQueueStats = structCodec<VnicQueueStats>({
   name: 'vnic_queue_stats',
-  size: 64,
+  size: 128,
   offsets: {
     rxPackets: 0,
     rxBytes: 8,
@@ -1151,6 +1186,9 @@ export const VnicQueueStats = structCodec<VnicQueueStats>({
     droppedBytes: 40,
     txPackets: 48,
     txBytes: 56,
+    missedPackets: 64,
+    directPackets: 72,
+    offCpuPackets: 80,
   },
   read: (v, o) => ({
     rxPackets: v.getBigUint64(o, hostLittleEndian),
@@ -1161,6 +1199,9 @@ export const VnicQueueStats = structCodec<VnicQueueStats>({
     droppedBytes: v.getBigUint64(o + 40, hostLittleEndian),
     txPackets: v.getBigUint64(o + 48, hostLittleEndian),
     txBytes: v.getBigUint64(o + 56, hostLittleEndian),
+    missedPackets: v.getBigUint64(o + 64, hostLittleEndian),
+    directPackets: v.getBigUint64(o + 72, hostLittleEndian),
+    offCpuPackets: v.getBigUint64(o + 80, hostLittleEndian),
   }),
   put: (v, o, x) => {
     putU64(v, o, x.rxPackets, hostLittleEndian, 'vnic_queue_stats.rx_packets');
@@ -1171,6 +1212,9 @@ export const VnicQueueStats = structCodec<VnicQueueStats>({
     putU64(v, o + 40, x.droppedBytes, hostLittleEndian, 'vnic_queue_stats.dropped_bytes');
     putU64(v, o + 48, x.txPackets, hostLittleEndian, 'vnic_queue_stats.tx_packets');
     putU64(v, o + 56, x.txBytes, hostLittleEndian, 'vnic_queue_stats.tx_bytes');
+    putU64(v, o + 64, x.missedPackets, hostLittleEndian, 'vnic_queue_stats.missed_packets');
+    putU64(v, o + 72, x.directPackets, hostLittleEndian, 'vnic_queue_stats.direct_packets');
+    putU64(v, o + 80, x.offCpuPackets, hostLittleEndian, 'vnic_queue_stats.off_cpu_packets');
   },
 });
 
@@ -1286,6 +1330,34 @@ export const VnicRuleAction = structCodec<VnicRuleAction>({
     putU64(v, o + 16, x.costPerByte, hostLittleEndian, 'vnic_rule_action.cost_per_byte');
     putU64(v, o + 24, x.costPerPacket, hostLittleEndian, 'vnic_rule_action.cost_per_packet');
     putU64(v, o + 32, x.tolerance, hostLittleEndian, 'vnic_rule_action.tolerance');
+  },
+});
+
+/** struct vnic_rule_cell, 64 bytes */
+export interface VnicRuleCell {
+  ruleId: number;
+  packets: bigint;
+  bytes: bigint;
+  droppedPackets: bigint;
+  droppedBytes: bigint;
+}
+export const VnicRuleCell = structCodec<VnicRuleCell>({
+  name: 'vnic_rule_cell',
+  size: 64,
+  offsets: { ruleId: 0, packets: 8, bytes: 16, droppedPackets: 24, droppedBytes: 32 },
+  read: (v, o) => ({
+    ruleId: v.getUint32(o, hostLittleEndian),
+    packets: v.getBigUint64(o + 8, hostLittleEndian),
+    bytes: v.getBigUint64(o + 16, hostLittleEndian),
+    droppedPackets: v.getBigUint64(o + 24, hostLittleEndian),
+    droppedBytes: v.getBigUint64(o + 32, hostLittleEndian),
+  }),
+  put: (v, o, x) => {
+    putU32(v, o, x.ruleId, hostLittleEndian, 'vnic_rule_cell.rule_id');
+    putU64(v, o + 8, x.packets, hostLittleEndian, 'vnic_rule_cell.packets');
+    putU64(v, o + 16, x.bytes, hostLittleEndian, 'vnic_rule_cell.bytes');
+    putU64(v, o + 24, x.droppedPackets, hostLittleEndian, 'vnic_rule_cell.dropped_packets');
+    putU64(v, o + 32, x.droppedBytes, hostLittleEndian, 'vnic_rule_cell.dropped_bytes');
   },
 });
 

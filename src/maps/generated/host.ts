@@ -191,6 +191,8 @@ export const EthtoolCommand = {
   gstrings: 27,
   gstats: 29,
   gfeatures: 58,
+  grssh: 70,
+  srssh: 71,
 } as const;
 export type EthtoolCommand = (typeof EthtoolCommand)[keyof typeof EthtoolCommand];
 
@@ -242,6 +244,7 @@ export const Libc = {
   mapShared: 1,
   mapPrivate: 2,
   mapAnonymous: 32,
+  madvDontneed: 4,
   lockSh: 1,
   lockEx: 2,
   lockNb: 4,
@@ -273,6 +276,14 @@ export const MapUpdateFlag = {
   exist: 2,
 } as const;
 export type MapUpdateFlag = (typeof MapUpdateFlag)[keyof typeof MapUpdateFlag];
+
+/** enum host_mount */
+export const Mount = {
+  fsopenCloexec: 1,
+  fsmountCloexec: 1,
+  configCreate: 6,
+} as const;
+export type Mount = (typeof Mount)[keyof typeof Mount];
 
 /** enum host_netlink */
 export const Netlink = {
@@ -1451,6 +1462,34 @@ export const EthtoolRingparam = structCodec<EthtoolRingparam>({
   },
 });
 
+/** struct ethtool_rxfh, 24 bytes */
+export interface EthtoolRxfh {
+  cmd: number;
+  rssContext: number;
+  indirSize: number;
+  keySize: number;
+  hfunc: number;
+}
+export const EthtoolRxfh = structCodec<EthtoolRxfh>({
+  name: 'ethtool_rxfh',
+  size: 24,
+  offsets: { cmd: 0, rssContext: 4, indirSize: 8, keySize: 12, hfunc: 16 },
+  read: (v, o) => ({
+    cmd: v.getUint32(o, hostLittleEndian),
+    rssContext: v.getUint32(o + 4, hostLittleEndian),
+    indirSize: v.getUint32(o + 8, hostLittleEndian),
+    keySize: v.getUint32(o + 12, hostLittleEndian),
+    hfunc: v.getUint8(o + 16),
+  }),
+  put: (v, o, x) => {
+    putU32(v, o, x.cmd, hostLittleEndian, 'ethtool_rxfh.cmd');
+    putU32(v, o + 4, x.rssContext, hostLittleEndian, 'ethtool_rxfh.rss_context');
+    putU32(v, o + 8, x.indirSize, hostLittleEndian, 'ethtool_rxfh.indir_size');
+    putU32(v, o + 12, x.keySize, hostLittleEndian, 'ethtool_rxfh.key_size');
+    putU8(v, o + 16, x.hfunc, 'ethtool_rxfh.hfunc');
+  },
+});
+
 /** struct ethtool_sset_info, 16 bytes */
 export interface EthtoolSsetInfo {
   cmd: number;
@@ -1633,6 +1672,31 @@ export const Rtattr = structCodec<Rtattr>({
   put: (v, o, x) => {
     putU16(v, o, x.rtaLen, hostLittleEndian, 'rtattr.rta_len');
     putU16(v, o + 2, x.rtaType, hostLittleEndian, 'rtattr.rta_type');
+  },
+});
+
+/** struct sched_attr, 56 bytes */
+export interface SchedAttr {
+  size: number;
+  policy: number;
+  nice: number;
+  runtimeNs: bigint;
+}
+export const SchedAttr = structCodec<SchedAttr>({
+  name: 'sched_attr',
+  size: 56,
+  offsets: { size: 0, policy: 4, nice: 16, runtimeNs: 24 },
+  read: (v, o) => ({
+    size: v.getUint32(o, hostLittleEndian),
+    policy: v.getUint32(o + 4, hostLittleEndian),
+    nice: v.getInt32(o + 16, hostLittleEndian),
+    runtimeNs: v.getBigUint64(o + 24, hostLittleEndian),
+  }),
+  put: (v, o, x) => {
+    putU32(v, o, x.size, hostLittleEndian, 'sched_attr.size');
+    putU32(v, o + 4, x.policy, hostLittleEndian, 'sched_attr.sched_policy');
+    putI32(v, o + 16, x.nice, hostLittleEndian, 'sched_attr.sched_nice');
+    putU64(v, o + 24, x.runtimeNs, hostLittleEndian, 'sched_attr.sched_runtime');
   },
 });
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Facts of the host and of the process: capabilities, kernel, mounts, CPUs, limits. */
+import { parseCpuList } from '../../cpu-set.ts';
 import type { CapabilityFacts, HostFacts, KernelFeature } from '../facts.ts';
 import type { HostFiles, PreflightPorts } from '../ports.ts';
 
@@ -37,18 +38,6 @@ export function parseCapabilities(status: string): CapabilityFacts {
     sysAdmin,
     sysResource: has(CAP_SYS_RESOURCE),
   };
-}
-
-/** CPU numbers of a list such as `0-3,8`. */
-export function parseCpuList(text: string): number[] {
-  return text
-    .trim()
-    .split(',')
-    .filter((part) => part !== '')
-    .flatMap((part) => {
-      const [first = 0, last = first] = part.split('-').map(Number);
-      return Array.from({ length: last - first + 1 }, (_, index) => first + index);
-    });
 }
 
 /** Soft limit of locked memory in /proc/<pid>/limits. */

@@ -34,7 +34,8 @@ function offloadFindings(name: string, has: (bit: number) => boolean): Finding[]
   const on = Object.keys(guestOffloads).filter((offload) => has(guestOffloads[offload]!));
   if (on.length === 0) return [];
   const details = { offloads: on };
-  if (has(CTRL_GUEST_OFFLOADS)) {
+  // Without the queue for it the driver stops the whole guest (BUG_ON in virtnet_send_command).
+  if (has(CTRL_GUEST_OFFLOADS) && has(CTRL_VQ)) {
     return [
       finding(
         'virtio_offloads_off',

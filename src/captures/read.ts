@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Opens a capture file of any kind that can be read, and names those that cannot. */
 
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { VnicError } from '../errors.ts';
 import { type ByteSource, bytesSource, fileSource } from './byte-source.ts';
 import type { CapturedFrame } from './frame.ts';
@@ -30,6 +30,7 @@ const otherKinds: readonly OtherKind[] = [
 ];
 
 const longestMagicBytes = 4;
+const TELL_EVERY_BYTES = 1 << 18;
 
 function refuse(file: string, what: string, remedy: string): VnicError {
   return new VnicError('invalid_capture', `${file}: ${what}`, { remedy, details: { file, offset: 0 } });
@@ -70,12 +71,24 @@ function open(path: string): number {
 /**
  * Every packet of a pcap or pcapng file, in file order, without holding the file in memory.
  * Delivers all packets that can be read and then throws invalid_capture if the file is damaged; not_found or
- * failed if it cannot be opened.
+ * failed if it cannot be opened. `onRead` is told of each so many bytes of the file.
  */
-export function* readCapture(path: string): Generator<CapturedFrame> {
+export function* readCapture(
+  path: string,
+  onRead?: (bytes: number, ofBytes: number) => void,
+): Generator<CapturedFrame> {
   const fd = open(path);
   try {
-    yield* readSource(fileSource(fd), path);
+    const source = fileSource(fd);
+    const ofBytes = fstatSync(fd).size;
+    let told = 0;
+    for (const frame of readSource(source, path)) {
+      if (onRead !== undefined && source.offset - told >= TELL_EVERY_BYTES) {
+        told = source.offset;
+        onRead(told, ofBytes);
+      }
+      yield frame;
+    }
   } catch (cause) {
     if (cause instanceof VnicError || (cause as NodeJS.ErrnoException).syscall !== 'read') throw cause;
     throw new VnicError('failed', `${path}: cannot be read: ${(cause as Error).message}`, {

@@ -200,7 +200,7 @@ function asData(evidence: Evidence): Record<string, unknown> {
 
 function watchedState({ state, cause }: AzStatus): WatchedState {
   if (state === 'up') return 'up';
-  return cause === 'manual' ? 'held' : 'failed';
+  return cause === 'manual' || cause === 'fleet' ? 'held' : 'failed';
 }
 
 /** By the clock on the wall, which may have been set meanwhile. */

@@ -20,7 +20,7 @@ export class SignsOfLife {
     const packets = dataplane.azPackets(row);
     const isHeard = this.#packets !== null && packets > this.#packets;
     this.#packets = packets;
-    if (cause === null || cause === 'manual' || cause === 'probe') return [];
+    if (cause === null || cause === 'manual' || cause === 'fleet' || cause === 'probe') return [];
     const loss = dataplane.watch.read(0).azs[row]?.loss ?? VnicLoss.none;
     const isUp = (watch?.bfd ?? []).filter(({ state }) => state === 'up').length >= (config.bfd?.quorum ?? 0);
     // A dataplane that was made anew since does not know by what.

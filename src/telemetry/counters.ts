@@ -29,6 +29,12 @@ export interface QueueCounters {
   droppedBytes: bigint;
   txPackets: bigint;
   txBytes: bigint;
+  /** Of those steered to this queue: arrived on another NIC queue. */
+  missedPackets: bigint;
+  /** Of those steered to this queue: arrived here and were passed here, without a CPUMAP entry. */
+  directPackets: bigint;
+  /** Of those steered to this queue: arrived here, but not on the queue's CPU. */
+  offCpuPackets: bigint;
 }
 
 const queueFields = [
@@ -40,7 +46,21 @@ const queueFields = [
   'droppedBytes',
   'txPackets',
   'txBytes',
+  'missedPackets',
+  'directPackets',
+  'offCpuPackets',
 ] as const;
+
+/** Packets of all queues since attach. */
+export function receivedPackets({ queueStats }: Pick<CounterCells, 'queueStats'>): bigint {
+  const cells = queueStats.asBigUint64();
+  const cellWords = queueStats.stride / 8;
+  let sum = 0n;
+  for (let at = VnicQueueStats.offsets.rxPackets / 8; at < cells.length; at += cellWords) {
+    sum = BigInt.asUintN(64, sum + cells[at]!);
+  }
+  return sum;
+}
 
 /** One entry for each queue from 0 to `queues` - 1, and for each higher one that has counted something. */
 export function readQueueCounters({ queueStats }: Pick<CounterCells, 'queueStats'>, queues: number): QueueCounters[] {
@@ -183,18 +203,22 @@ export interface LatencyCells {
 
 /** Of all CPUs together. */
 export function readLatencyCells({ latency }: Pick<CounterCells, 'latency'>): LatencyCells {
+  return sumLatencyCells(latency, { from: 0, count: latency.length });
+}
+
+/** Of `count` elements of the array, from the element `from` on. */
+export function sumLatencyCells(
+  array: MappedArray<VnicLatency>,
+  { from, count }: { from: number; count: number },
+): LatencyCells {
   const cells: LatencyCells = { count: 0n, sumNs: 0n, buckets: new BigUint64Array(VnicLimits.latencyBuckets) };
-  for (let cpu = 0; cpu < latency.length; cpu++) addLatencyCell(cells, latency, cpu);
+  for (let index = from; index < from + count; index++) addLatencyCell(cells, array, index);
   return cells;
 }
 
 /** Round-trip times of TCP, by row: of no AZ, then of each AZ. */
 export function readRttCells(rtts: MappedArray<VnicLatency>): LatencyCells[] {
-  return Array.from({ length: rtts.length }, (_, row) => {
-    const cells: LatencyCells = { count: 0n, sumNs: 0n, buckets: new BigUint64Array(VnicLimits.latencyBuckets) };
-    addLatencyCell(cells, rtts, row);
-    return cells;
-  });
+  return Array.from({ length: rtts.length }, (_, row) => sumLatencyCells(rtts, { from: row, count: 1 }));
 }
 
 function addLatencyCell(cells: LatencyCells, array: MappedArray<VnicLatency>, index: number): void {

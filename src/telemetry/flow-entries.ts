@@ -1,10 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What those share that walk through the entries of the mapped flow table. Pure. */
+/**
+ * What those share that walk through the entries of the mapped flow table: slice by slice, with turns for other work in
+ * between, while packets go on.
+ */
+import { setImmediate as turn } from 'node:timers/promises';
 import { hostLittleEndian } from '../maps/codec.ts';
 import { VnicLimits } from '../maps/generated/abi.ts';
 
 /** Where the halves of a u64 are, in words of 32 bits: two halves make a double and cost no bigint. */
 export const [lowHalf, highHalf] = hostLittleEndian ? ([0, 1] as const) : ([1, 0] as const);
+
+/** Both clocks of the dataplane at one moment. */
+export interface FlowClock {
+  jiffies: bigint;
+  nsPerJiffy: number;
+  /** CLOCK_MONOTONIC */
+  monotonicNs: bigint;
+}
+
+/** Entries that follow each other, in place. */
+export interface FlowSlice {
+  /** Number of the first entry. */
+  first: number;
+  /** Tag of each entry; 0: free, VnicLimits.flowTagBusy: being written. */
+  tags: Uint32Array;
+  /** The entries: struct vnic_flow, one behind the other, in three views. */
+  bytes: Uint8Array;
+  u32: Uint32Array;
+  u64: BigUint64Array;
+}
+
+export interface FlowTableView {
+  /** Entries, free ones included. */
+  readonly length: number;
+  readonly sliceCount: number;
+  clock(): FlowClock;
+  /** The slice is valid during the call only. */
+  visit(slice: number, visit: (slice: FlowSlice) => void): void;
+}
+
+/** One walk at one go. */
+export function walk(table: FlowTableView, visit: (slice: FlowSlice) => void): void {
+  for (let slice = 0; slice < table.sliceCount; slice++) table.visit(slice, visit);
+}
+
+/** Other work waits no longer than for this, and one slice. */
+const TURN_MS = 4;
+
+/** One walk; slice after slice, and whoever waits for this thread gets a turn every few milliseconds. */
+export async function walkInTurns(
+  table: FlowTableView,
+  visit: (slice: FlowSlice) => void,
+  slices: Iterable<number> = Array.from({ length: table.sliceCount }).keys(),
+): Promise<void> {
+  let since = performance.now();
+  for (const slice of slices) {
+    table.visit(slice, visit);
+    if (performance.now() - since < TURN_MS) continue;
+    await turn();
+    since = performance.now();
+  }
+}
 
 /** Whether an entry holds a flow, by its tag: it is neither free nor being written. */
 export function holdsFlow(tag: number): boolean {

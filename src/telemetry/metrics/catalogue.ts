@@ -4,6 +4,8 @@
  * No flow, address or port is ever a label.
  */
 import { declare, PREFIX } from './declare.ts';
+import { fleetMetrics } from './fleet.ts';
+import { labelled, labelledTwice, noLabels } from './labels.ts';
 import type { DaemonMetric, DeviceMetric } from './metric.ts';
 import { machineMetrics, perfDeviceMetrics } from './perf-catalogue.ts';
 import {
@@ -21,7 +23,10 @@ import {
   perQueue,
   perReason,
   perRule,
+  redirectMode,
+  redirectObeyed,
   rttEdges,
+  socketLatency,
   total,
   unparsedReasonNames,
 } from './series.ts';
@@ -74,6 +79,41 @@ export const deviceMetrics: readonly DeviceMetric[] = [
     'Bytes of arrived packets that the steering table or a rule gave to the queue.',
     perQueue('steeredBytes'),
   ),
+  counter(
+    'steering_misses_total',
+    'packets',
+    ['queue'],
+    'Arrived packets of the queue that the device had put on another NIC queue; they take a hop to their CPU.',
+    perQueue('missedPackets'),
+  ),
+  counter(
+    'direct_packets_total',
+    'packets',
+    ['queue'],
+    'Arrived packets of the queue that were passed where they arrived, because it was their own NIC queue and CPU.',
+    perQueue('directPackets'),
+  ),
+  counter(
+    'off_cpu_packets_total',
+    'packets',
+    ['queue'],
+    'Arrived packets of the queue that the device had put on it, but whose interrupt was not on its CPU; they take a hop.',
+    perQueue('offCpuPackets'),
+  ),
+  gauge(
+    'redirect_mode',
+    null,
+    ['mode'],
+    'Whether packets come to the CPU of their queue in this way: 1, else 0.',
+    redirectMode,
+  ),
+  gauge(
+    'redirect_obeyed_ratio',
+    null,
+    [],
+    'Share of the flows of the last minute that arrive where the device should send them; without enough flows, or with nothing asked of the device, there is no value.',
+    redirectObeyed,
+  ),
   counter('parsed_packets_total', 'packets', [], 'Arrived packets that have a flow.', total('parsed')),
   counter(
     'unparsed_packets_total',
@@ -104,7 +144,7 @@ export const deviceMetrics: readonly DeviceMetric[] = [
     'Packets handed to a CPU and not taken by it, which serves all the queues named; what its full ring dropped stays in here, so a steady value without traffic is loss.',
     ofTraffic(({ depths }) =>
       depths.map(({ cpu, queues, packets }) => ({
-        labels: { cpu: String(cpu), queue: queues.join(',') },
+        labels: labelledTwice('cpu', cpu, 'queue', queues.join(',')),
         value: packets,
       })),
     ),
@@ -121,7 +161,14 @@ export const deviceMetrics: readonly DeviceMetric[] = [
     'seconds',
     [],
     'Time from XDP entry to the CPU of the queue, of a sample of the packets.',
-    ({ latency }) => from(latency, (cells) => [{ labels: {}, value: latencyHistogram(cells) }]),
+    ({ latency }) => from(latency, (cells) => [{ labels: noLabels, value: latencyHistogram(cells) }]),
+  ),
+  histogram(
+    'socket_latency_seconds',
+    'seconds',
+    ['proto'],
+    'Time from XDP entry to the queue of the socket, of a sample of the packets that have one, since the daemon was started.',
+    socketLatency,
   ),
   histogram(
     'rtt_seconds',
@@ -129,7 +176,9 @@ export const deviceMetrics: readonly DeviceMetric[] = [
     ['az'],
     'Round-trip times of TCP, of a sample of the packets: from one that leaves with a timestamp to its echo; without the egress program, of handshakes of connections to this machine. Delayed ACKs of peers are in them.',
     ({ rtts }) =>
-      from(rtts, (list) => list.map(({ az, cells }) => ({ labels: { az }, value: latencyHistogram(cells, rttEdges) }))),
+      from(rtts, (list) =>
+        list.map(({ az, cells }) => ({ labels: labelled('az', az), value: latencyHistogram(cells, rttEdges) })),
+      ),
   ),
   gauge(
     'avg_latency_ns',
@@ -190,10 +239,24 @@ export const deviceMetrics: readonly DeviceMetric[] = [
     total('metadataFailed'),
   ),
   gauge('top_flow_bytes', 'bytes', ['rank'], 'Bytes of the largest flows in the flow table.', ({ topFlowBytes }) =>
-    from(topFlowBytes, (flows) => flows.map((value, index) => ({ labels: { rank: String(index + 1) }, value }))),
+    from(topFlowBytes, (flows) => flows.map((value, index) => ({ labels: labelled('rank', index + 1), value }))),
+  ),
+  gauge(
+    'coalesce_delay_seconds',
+    'seconds',
+    [],
+    'How long receive interrupts may be delayed by the load; 0: settings are as they were before.',
+    ({ coalescing }) => from(coalescing, ({ delayUsecs }) => [{ labels: noLabels, value: delayUsecs / 1e6 }]),
+  ),
+  counter(
+    'coalesce_changes_total',
+    null,
+    [],
+    'Changes of the delay of interrupts by the load, since the device was opened.',
+    ({ coalescing }) => from(coalescing, ({ changes }) => [{ labels: noLabels, value: changes }]),
   ),
   gauge('az_up', null, ['az'], 'Whether the AZ is in use: 1, or 0 while it is failed.', ({ azs }) =>
-    from(azs, (list) => list.map(({ name, up }) => ({ labels: { az: name }, value: up ? 1 : 0 }))),
+    from(azs, (list) => list.map(({ name, up }) => ({ labels: labelled('az', name), value: up ? 1 : 0 }))),
   ),
   gauge('az_queues', null, ['az'], 'Queues of the AZ that the steering table uses.', azQueues),
   counter(
@@ -215,7 +278,8 @@ export const deviceMetrics: readonly DeviceMetric[] = [
     null,
     ['kind'],
     'Buckets of the steering table that went to another queue, since the daemon was started.',
-    ({ switches }) => Object.entries(switches.bucketsMoved).map(([kind, value]) => ({ labels: { kind }, value })),
+    ({ switches }) =>
+      Object.entries(switches.bucketsMoved).map(([kind, value]) => ({ labels: labelled('kind', kind), value })),
   ),
   counter(
     'flow_moves_in_order_total',
@@ -261,7 +325,7 @@ export const deviceMetrics: readonly DeviceMetric[] = [
   ),
   ...perfDeviceMetrics,
   gauge('scrape_seconds', 'seconds', [], 'Time that reading the counters of the device took.', ({ readSeconds }) => [
-    { labels: {}, value: readSeconds },
+    { labels: noLabels, value: readSeconds },
   ]),
   counter(
     'decode_errors_total',
@@ -279,7 +343,8 @@ export const daemonMetrics: readonly DaemonMetric[] = [
     unit: null,
     labels: ['version'],
     help: 'Always 1; what runs is in the label.',
-    series: ({ version }) => [{ labels: { version }, value: 1 }],
+    series: ({ version }) => [{ labels: labelled('version', version), value: 1 }],
   },
   ...machineMetrics,
+  ...fleetMetrics,
 ];

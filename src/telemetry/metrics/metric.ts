@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a metric is: its facts, its labels and the form of its series. */
+import { redirectModes } from '../../steering/redirect.ts';
 import type { MachineSample } from './machine.ts';
 import type { Part } from './part.ts';
 import { ruleVerdicts } from './rule-reader.ts';
@@ -55,12 +56,14 @@ export const labelMeanings = {
   rule: 'rule id, or `other`: the sum of all rules that have no series of their own',
   verdict: `${ruleVerdicts.map((verdict) => `\`${verdict}\``).join(', ')} (would have been dropped, and passed)`,
   az: 'name of the AZ; empty in `rtt_seconds`: of no AZ that is known',
+  proto: '`tcp`: segments of established connections; `udp`',
   cause: failoverCauses.map((cause) => `\`${cause}\``).join(', '),
   kind: '`forced`: the queue was lost; `planned`: recovery, a change of AZs, load',
   rank: '1 is the largest flow; which flow that is changes',
   program: 'name of the BPF program',
   part: 'of the sample',
   version: 'of vnicctl',
+  mode: `${redirectModes.map((mode) => `\`${mode}\``).join(', ')}`,
   action: 'what the program answered: an XDP action, or `unknown`',
   event: 'name of a perf event or of a tracepoint',
 } as const;

@@ -14,3 +14,13 @@ export function unavailable(reason: string): Unavailable {
 export function isUnavailable(part: unknown): part is Unavailable {
   return typeof part === 'object' && part !== null && 'unavailable' in part;
 }
+
+/** A part as reports show it: either the one or the reason why it is not there. */
+export interface Measured<T> {
+  value: T | null;
+  unavailable: string | null;
+}
+
+export function measured<T, U>(part: Part<T>, of: (value: T) => U): Measured<U> {
+  return isUnavailable(part) ? { value: null, unavailable: part.unavailable } : { value: of(part), unavailable: null };
+}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Counters of the live rules, a bounded number of them by themselves and the others summed. No system call. */
-import { VnicLimits, VnicRuleAction, VnicRuleState, VnicVerdictFlag } from '../../maps/generated/abi.ts';
+import { VnicLimits, VnicRuleAction, VnicVerdictFlag } from '../../maps/generated/abi.ts';
 import type { MappedArray } from '../../maps/index.ts';
+import { type RuleCounterMaps, RuleCounters, RuleGroup } from '../rule-counters.ts';
 
 /** `limit`: dropped because it was over the limit. `shadow`: would have been dropped, and passed. */
 export const ruleVerdicts = ['pass', 'drop', 'limit', 'shadow'] as const;
@@ -18,9 +19,8 @@ export interface RuleCount {
   bytes: bigint;
 }
 
-export interface RuleMaps {
+export interface RuleMaps extends RuleCounterMaps {
   ruleActions: MappedArray<VnicRuleAction>;
-  ruleStates: MappedArray<VnicRuleState>;
 }
 
 const LIMIT = VnicVerdictFlag.limitRule | VnicVerdictFlag.limitFlow;
@@ -59,19 +59,12 @@ interface ListedRule {
 
 interface UnlistedRules {
   refusal: Exclude<RuleVerdict, 'pass'> | null;
-  slots: Uint32Array;
+  rules: RuleGroup;
 }
 
 const { ruleId: RULE_ID, flags: FLAGS } = VnicRuleAction.offsets;
-const { offsets } = VnicRuleState;
-const WORD = {
-  packets: offsets.packets / 8,
-  bytes: offsets.bytes / 8,
-  refusedPackets: offsets.droppedPackets / 8,
-  refusedBytes: offsets.droppedBytes / 8,
-} as const;
 
-/** Which rules there are is looked up once for each rule set; after that only states are read. */
+/** Which rules there are is looked up once for each rule set; after that only counters are read. */
 export class RuleReader {
   readonly #maps: RuleMaps;
   readonly #maxListed: number;
@@ -80,6 +73,8 @@ export class RuleReader {
   #unlisted: UnlistedRules[] = [];
   #otherPackets = new PassedCount();
   #otherBytes = new PassedCount();
+  /** Counters of all rules of the set: no more is mapped than that, and it stays until the next set. */
+  #counters: RuleCounters | null = null;
 
   /** @param maxListed rules that get series of their own: those with the lowest ids */
   constructor(maps: RuleMaps, maxListed: number) {
@@ -90,41 +85,36 @@ export class RuleReader {
   /** @param generation of the live rule set, as the control word has it */
   read(generation: number): RuleCount[] {
     if (generation !== this.#generation) this.#lookUp(generation);
-    const words = this.#maps.ruleStates.asBigUint64();
-    const stride = this.#maps.ruleStates.stride / 8;
+    const counters = this.#counters;
+    if (counters === null) return [];
     const counts = this.#listed.flatMap((rule) => {
-      const at = rule.slot * stride;
+      const { id, slot } = rule;
       // Refused ones first: a packet that comes in between counts as passed, not as minus one.
-      const refusedPackets = words[at + WORD.refusedPackets]!;
-      const refusedBytes = words[at + WORD.refusedBytes]!;
-      const packets = rule.passedPackets.next(words[at + WORD.packets]!, refusedPackets);
-      const bytes = rule.passedBytes.next(words[at + WORD.bytes]!, refusedBytes);
-      const name = String(rule.id);
+      const refusedPackets = counters.sum(slot, id, 'droppedPackets');
+      const refusedBytes = counters.sum(slot, id, 'droppedBytes');
+      const packets = rule.passedPackets.next(counters.sum(slot, id, 'packets'), refusedPackets);
+      const bytes = rule.passedBytes.next(counters.sum(slot, id, 'bytes'), refusedBytes);
+      const name = String(id);
       const passed: RuleCount = { rule: name, verdict: 'pass', packets, bytes };
       // A rule that passes everything now may have dropped before it was changed.
       const refusal = rule.refusal ?? (refusedPackets > 0n ? 'drop' : null);
       if (refusal === null) return [passed];
       return [passed, { rule: name, verdict: refusal, packets: refusedPackets, bytes: refusedBytes }];
     });
-    return this.#unlisted.length === 0 ? counts : [...counts, ...this.#others(words, stride)];
+    return this.#unlisted.length === 0 ? counts : [...counts, ...this.#others(counters)];
   }
 
-  #others(words: BigUint64Array, stride: number): RuleCount[] {
+  #others(counters: RuleCounters): RuleCount[] {
     let packets = 0n;
     let bytes = 0n;
     let allRefusedPackets = 0n;
     let allRefusedBytes = 0n;
     const refused = new Map<RuleVerdict, RuleCount>();
-    for (const { refusal, slots } of this.#unlisted) {
-      let refusedPackets = 0n;
-      let refusedBytes = 0n;
-      for (const slot of slots) {
-        const at = slot * stride;
-        refusedPackets = BigInt.asUintN(64, refusedPackets + words[at + WORD.refusedPackets]!);
-        refusedBytes = BigInt.asUintN(64, refusedBytes + words[at + WORD.refusedBytes]!);
-        packets = BigInt.asUintN(64, packets + words[at + WORD.packets]!);
-        bytes = BigInt.asUintN(64, bytes + words[at + WORD.bytes]!);
-      }
+    for (const { refusal, rules } of this.#unlisted) {
+      const total = counters.total(rules);
+      const { droppedPackets: refusedPackets, droppedBytes: refusedBytes } = total;
+      packets = BigInt.asUintN(64, packets + total.packets);
+      bytes = BigInt.asUintN(64, bytes + total.bytes);
       allRefusedPackets += refusedPackets;
       allRefusedBytes += refusedBytes;
       if (refusal === null && refusedPackets === 0n) continue;
@@ -150,30 +140,37 @@ export class RuleReader {
     const { ruleActions, ruleStates } = this.#maps;
     const capacity = ruleStates.length;
     const first = (generation % VnicLimits.ruleSets) * capacity;
-    const { buffer } = ruleActions.asBigUint64();
-    const ids = new Uint32Array(buffer);
-    const flags = new Uint8Array(buffer);
-    const refusal = (slot: number) => refusalOf(flags[(first + slot) * ruleActions.stride + FLAGS]!);
+    using actions = ruleActions.window(first, generation === 0 ? 0 : capacity);
+    const { u32: ids, bytes: flags } = actions;
+    const unpack = (rule: number) => ({
+      slot: rule % VnicLimits.maxRuleSlots,
+      id: Math.floor(rule / VnicLimits.maxRuleSlots),
+    });
+    const refusal = (slot: number) => refusalOf(flags[slot * ruleActions.stride + FLAGS]!);
     // Id and slot in one double, which is exact: 31 and 20 bits. Numbers are sorted far faster than objects.
     const found = new Float64Array(capacity);
     let count = 0;
+    let last = -1;
     for (let slot = 0; slot < capacity && generation !== 0; slot++) {
-      const id = ids[((first + slot) * ruleActions.stride + RULE_ID) / 4]!;
-      if (id !== 0) found[count++] = id * VnicLimits.maxRuleSlots + slot;
+      const id = ids[(slot * ruleActions.stride + RULE_ID) / 4]!;
+      if (id === 0) continue;
+      found[count++] = id * VnicLimits.maxRuleSlots + slot;
+      last = slot;
     }
     const rules = found.subarray(0, count).sort();
     this.#listed = Array.from(rules.subarray(0, this.#maxListed), (rule) => {
-      const slot = rule % VnicLimits.maxRuleSlots;
-      const id = Math.floor(rule / VnicLimits.maxRuleSlots);
+      const { slot, id } = unpack(rule);
       return { id, slot, refusal: refusal(slot), passedPackets: new PassedCount(), passedBytes: new PassedCount() };
     });
     const others = Map.groupBy(rules.subarray(this.#maxListed), (rule) => refusal(rule % VnicLimits.maxRuleSlots));
     this.#unlisted = Array.from(others, ([kind, group]) => ({
       refusal: kind,
-      slots: Uint32Array.from(group, (rule) => rule % VnicLimits.maxRuleSlots),
+      rules: new RuleGroup(group.map(unpack)),
     }));
     this.#otherPackets = new PassedCount();
     this.#otherBytes = new PassedCount();
     this.#generation = generation;
+    this.#counters?.[Symbol.dispose]();
+    this.#counters = last < 0 ? null : new RuleCounters(this.#maps, last + 1);
   }
 }

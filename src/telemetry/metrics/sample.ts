@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/** One device at one moment: plain data that can be passed between threads, and how it is read from mapped memory. */
+/** One device at one moment as plain data, and how it is read from mapped memory. */
 import { type VnicControl, type VnicLatency, VnicNone, VnicRtt, VnicRttMode } from '../../maps/generated/abi.ts';
 import type { MappedArray } from '../../maps/index.ts';
+import type { Lever, Obedience, RedirectMode } from '../../steering/redirect.ts';
+import { hasQueue } from '../../steering/table.ts';
 import {
   type CounterCells,
   type DataplaneCounters,
@@ -15,6 +17,7 @@ import {
 } from '../counters.ts';
 import type { QueueDriverDrops } from '../driver-drops.ts';
 import type { DeviceTraces } from '../traces/model.ts';
+import type { SocketTimes } from '../traces/socket-times.ts';
 import { isUnavailable, type Part, unavailable } from './part.ts';
 import type { ProgramRuns } from './programs.ts';
 import { type RuleCount, type RuleMaps, RuleReader } from './rule-reader.ts';
@@ -36,6 +39,12 @@ export interface SampledMaps extends CounterCells, RuleMaps {
   rtts: MappedArray<VnicLatency>;
 }
 
+/** What adaptive coalescing did. */
+export interface CoalescingSample {
+  delayUsecs: number;
+  changes: number;
+}
+
 /** What the maps do not say. */
 export interface DeviceDescription {
   /** As users name it. */
@@ -43,14 +52,25 @@ export interface DeviceDescription {
   azs: readonly { name: string; queues: readonly number[]; up: boolean }[];
   /** NUMA node of each CPU; a CPU whose node is not known is left out or has -1. */
   cpuNodes: ReadonlyMap<number, number>;
-  /** Largest first; see readTopFlowBytes. */
+  /** Largest first; see topFlowBytes. */
   topFlowBytes: Part<readonly bigint[]>;
   /** See readProgramRuns. */
   programs: Part<readonly ProgramRuns[]>;
   /** See Tracer. */
   traces: Part<DeviceTraces>;
   driverDrops: Part<readonly QueueDriverDrops[]>;
+  socketTimes: SocketTimes;
   switches: SwitchCounters;
+  /** Null: nobody adapts it. */
+  coalescing: CoalescingSample | null;
+  redirect: RedirectSample;
+}
+
+export interface RedirectSample {
+  mode: RedirectMode;
+  trial: Lever | null;
+  /** As last looked at; null: nothing is asked of the device, or nobody looked yet. */
+  device: Obedience | null;
 }
 
 export interface TrafficSample {
@@ -92,7 +112,10 @@ export interface DeviceSample {
   programs: Part<ProgramRuns[]>;
   traces: Part<DeviceTraces>;
   driverDrops: Part<readonly QueueDriverDrops[]>;
+  socketTimes: SocketTimes;
   switches: SwitchCounters;
+  coalescing: Part<CoalescingSample>;
+  redirect: RedirectSample;
   /** How often each part could not be read since the device was opened. */
   decodeErrors: Record<SamplePart, number>;
 }
@@ -132,7 +155,10 @@ export class DeviceSampler {
       programs: isUnavailable(description.programs) ? description.programs : [...description.programs],
       traces: description.traces,
       driverDrops: description.driverDrops,
-      switches: structuredClone(description.switches),
+      socketTimes: description.socketTimes,
+      switches: description.switches,
+      coalescing: coalescingPart(description.coalescing),
+      redirect: description.redirect,
       decodeErrors: { ...this.#decodeErrors },
     };
     sample.readSeconds = (performance.now() - start) / 1000;
@@ -166,7 +192,8 @@ export class DeviceSampler {
       group.reduce((sum, { steeredPackets }) => sum + steeredPackets, 0n);
     const depths = [...ofCpu]
       .map(([cpu, group]) => {
-        const waiting = steered(group) - (perCpu[cpu]?.received ?? 0n);
+        const direct = group.reduce((sum, { directPackets }) => sum + directPackets, 0n);
+        const waiting = steered(group) - direct - (perCpu[cpu]?.received ?? 0n);
         return { cpu, queues: group.map(({ queue }) => queue), packets: waiting > 0n ? waiting : 0n };
       })
       .sort((a, b) => a.cpu - b.cpu);
@@ -184,6 +211,12 @@ function azSamples({ activeTable, tables }: VnicControl, azs: DeviceDescription[
   return azs.map(({ name, up, queues }) => ({
     name,
     up,
-    usableQueues: usable === null ? null : queues.filter((queue) => ((usable >> BigInt(queue)) & 1n) === 1n).length,
+    usableQueues: usable === null ? null : queues.filter((queue) => hasQueue(usable, queue)).length,
   }));
+}
+
+function coalescingPart(coalescing: CoalescingSample | null): Part<CoalescingSample> {
+  if (coalescing === null) return unavailable('adaptive_coalesce is off');
+  const { delayUsecs, changes } = coalescing;
+  return { delayUsecs, changes };
 }

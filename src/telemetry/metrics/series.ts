@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From samples to series. Pure. */
 import { VnicLimits } from '../../maps/generated/abi.ts';
+import { redirectModes, tellsEnough } from '../../steering/redirect.ts';
 import { dropReasons, latencyBucketEdgeNs, type QueueCounters, unparsedReasons } from '../counters.ts';
+import { socketProtos } from '../traces/socket-times.ts';
+import { labelled, labelledTwice, noLabels } from './labels.ts';
 import type { DeviceMetric, ExpositionErrors, HistogramValue, Series } from './metric.ts';
 import { isUnavailable, type Part, unavailable } from './part.ts';
 import { type DeviceSample, sampleParts, type TrafficSample } from './sample.ts';
@@ -20,7 +23,7 @@ export function ofTraffic(pick: Picked<TrafficSample>): DeviceMetric['series'] {
 
 export function perQueue(field: Exclude<keyof QueueCounters, 'queue'>): DeviceMetric['series'] {
   return ofTraffic(({ queues }) =>
-    queues.map((counters) => ({ labels: { queue: String(counters.queue) }, value: counters[field] })),
+    queues.map((counters) => ({ labels: labelled('queue', counters.queue), value: counters[field] })),
   );
 }
 
@@ -28,21 +31,24 @@ type TotalField = Exclude<keyof TrafficSample['counters'], 'unparsed' | 'drops'>
 
 export function total(pick: TotalField | ((counters: TrafficSample['counters']) => bigint)): DeviceMetric['series'] {
   return ofTraffic(({ counters }) => [
-    { labels: {}, value: typeof pick === 'function' ? pick(counters) : counters[pick] },
+    { labels: noLabels, value: typeof pick === 'function' ? pick(counters) : counters[pick] },
   ]);
 }
 
 /** Every reason from the start, so that its first occurrence is an increase. */
 export function perReason(field: 'unparsed' | 'drops', reasons: readonly string[]): DeviceMetric['series'] {
   return ofTraffic(({ counters }) =>
-    reasons.map((reason) => ({ labels: { reason }, value: counters[field][reason] ?? 0n })),
+    reasons.map((reason) => ({ labels: labelled('reason', reason), value: counters[field][reason] ?? 0n })),
   );
 }
 
 export function perRule(field: 'packets' | 'bytes'): DeviceMetric['series'] {
   return ({ rules }) =>
     from(rules, (counts) =>
-      counts.map((count) => ({ labels: { rule: count.rule, verdict: count.verdict }, value: count[field] })),
+      counts.map((count) => ({
+        labels: labelledTwice('rule', count.rule, 'verdict', count.verdict),
+        value: count[field],
+      })),
     );
 }
 
@@ -50,7 +56,7 @@ export function perProgram(
   value: (runs: { runs: bigint; runTimeNs: bigint }) => number | bigint,
 ): DeviceMetric['series'] {
   return ({ programs }) =>
-    from(programs, (list) => list.map((runs) => ({ labels: { program: runs.program }, value: value(runs) })));
+    from(programs, (list) => list.map((runs) => ({ labels: labelled('program', runs.program), value: value(runs) })));
 }
 
 export const dropReasonNames: readonly string[] = dropReasons;
@@ -93,20 +99,30 @@ export function meanLatency({ latency }: DeviceSample): Part<readonly Series[]> 
   if (isUnavailable(latency)) return latency;
   const { count, sumNs } = latency;
   if (count === 0n) return unavailable('no packet was timed yet');
-  return [{ labels: {}, value: Number(sumNs) / Number(count) }];
+  return [{ labels: noLabels, value: Number(sumNs) / Number(count) }];
+}
+
+/** By protocol; where neither is timed, why. */
+export function socketLatency({ socketTimes }: DeviceSample): Part<readonly Series[]> {
+  const series = socketProtos.flatMap((proto): Series[] => {
+    const cells = socketTimes[proto];
+    return isUnavailable(cells) ? [] : [{ labels: labelled('proto', proto), value: latencyHistogram(cells) }];
+  });
+  const { tcp } = socketTimes;
+  return series.length === 0 && isUnavailable(tcp) ? tcp : series;
 }
 
 export function numaPackets(sample: DeviceSample): Part<readonly Series[]> {
   if (isUnavailable(sample.traffic)) return sample.traffic;
   const { nodes } = sample.traffic;
   if (nodes.length === 0) return unavailable('the NUMA nodes of the CPUs of the queues are not known');
-  return nodes.map(({ node, packets }) => ({ labels: { node: String(node) }, value: packets }));
+  return nodes.map(({ node, packets }) => ({ labels: labelled('node', node), value: packets }));
 }
 
 export function azQueues({ azs }: DeviceSample): Part<readonly Series[]> {
   if (isUnavailable(azs)) return azs;
   if (azs.some(({ usableQueues }) => usableQueues === null)) return unavailable('steering is off');
-  return azs.map(({ name, usableQueues }) => ({ labels: { az: name }, value: usableQueues ?? 0 }));
+  return azs.map(({ name, usableQueues }) => ({ labels: labelled('az', name), value: usableQueues ?? 0 }));
 }
 
 /** Every cause of every AZ from the start, so that the first failover is an increase. */
@@ -115,21 +131,31 @@ export function failovers({ azs, switches }: DeviceSample): readonly Series[] {
   const names = new Set([...known, ...switches.failovers.map(({ az }) => az)]);
   return [...names].flatMap((az) =>
     failoverCauses.map((cause) => ({
-      labels: { az, cause },
+      labels: labelledTwice('az', az, 'cause', cause),
       value: switches.failovers.find((entry) => entry.az === az && entry.cause === cause)?.count ?? 0,
     })),
   );
 }
 
+export function redirectMode({ redirect }: DeviceSample): readonly Series[] {
+  return redirectModes.map((mode) => ({ labels: labelled('mode', mode), value: redirect.mode === mode ? 1 : 0 }));
+}
+
+export function redirectObeyed({ redirect: { mode, trial, device } }: DeviceSample): Part<readonly Series[]> {
+  if (mode === 'cpumap' && trial === null) return unavailable('nothing is asked of the device in redirect mode cpumap');
+  if (device === null || !tellsEnough(device)) return unavailable('too few flows tell whether the device obeys');
+  return [{ labels: noLabels, value: device.obeyed / device.flows }];
+}
+
 export function failoverCommit({ switches }: DeviceSample): Part<readonly Series[]> {
   const { lastFailoverCommitNs } = switches;
   if (lastFailoverCommitNs === null) return unavailable('the daemon made no failover since it was started');
-  return [{ labels: {}, value: lastFailoverCommitNs / 1e9 }];
+  return [{ labels: noLabels, value: lastFailoverCommitNs / 1e9 }];
 }
 
 export function decodeErrors({ decodeErrors: counts }: DeviceSample, { malformed }: ExpositionErrors): Series[] {
   return [
-    ...sampleParts.map((part) => ({ labels: { part }, value: counts[part] })),
-    { labels: { part: 'exposition' }, value: malformed },
+    ...sampleParts.map((part) => ({ labels: labelled('part', part), value: counts[part] })),
+    { labels: labelled('part', 'exposition'), value: malformed },
   ];
 }

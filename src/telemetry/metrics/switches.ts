@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Changes of the steering table, counted by whoever makes them: the kernel does not. Plain data. */
 
-export const failoverCauses = ['manual', 'probe', 'silence', 'bfd', 'deadman'] as const;
+export const failoverCauses = ['manual', 'probe', 'silence', 'bfd', 'deadman', 'fleet'] as const;
 export type FailoverCause = (typeof failoverCauses)[number];
 
 /** Forced: the bucket's queue was lost. Planned: recovery, a change of AZs, load. */

@@ -99,11 +99,3 @@ export interface SoftirqTime {
   runs: bigint;
   timeNs: bigint;
 }
-
-/** Why a program of the object could not be loaded or attached, in words. @param message of libbpf or the kernel */
-export function tracepointReason(name: TracepointName, message: string): string {
-  if (/ESRCH|failed to find kernel BTF type/.test(message)) {
-    return `this kernel has no tracepoint ${name}, or no BTF (/sys/kernel/btf/vmlinux) that describes it`;
-  }
-  return `the kernel refuses the program at ${name}: ${message}`;
-}

@@ -3,12 +3,8 @@
  * The tracepoint programs, loaded and attached. They belong to the process that made them: its links are their only ones,
  * so they go when it ends, however it does.
  */
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { VnicError } from '../../errors.ts';
 import type { Fd } from '../../loader/fd.ts';
-import { attachTracepoint } from '../../loader/link.ts';
-import { BpfObject, type MapSettings } from '../../loader/object.ts';
+import type { attachTracing } from '../../loader/link.ts';
 import {
   VnicTraceDevice,
   VnicTraceLimits,
@@ -16,24 +12,22 @@ import {
   VnicTraceSlot,
   VnicTraceSoftirq,
 } from '../../maps/generated/abi.ts';
-import { BpfMap, HashMap, MappedArray, u32Codec } from '../../maps/index.ts';
+import { type BpfMap, HashMap, MappedArray, u32Codec } from '../../maps/index.ts';
+import { projectFile } from '../../project.ts';
 import { type Part, unavailable } from '../metrics/part.ts';
+import { attachLoaded, loadTracing } from './load.ts';
 import {
   type DeviceTraces,
   deviceTraces,
   type SoftirqTime,
   type TraceMode,
-  type Tracepoint,
   type TracepointName,
-  tracepointReason,
   tracepoints,
 } from './model.ts';
 
-type Native = Parameters<typeof attachTracepoint>[0];
+type Native = Parameters<typeof attachTracing>[0];
 
-export const traceObjectPath = path.resolve(
-  fileURLToPath(new URL('../../../build/bpf/vnic_trace.bpf.o', import.meta.url)),
-);
+export const traceObjectPath = projectFile('build/bpf/vnic_trace.bpf.o');
 
 export interface TracerOptions {
   mode: Exclude<TraceMode, 'off'>;
@@ -51,8 +45,6 @@ export interface TracedDevice {
   /** CPUs that its queues have. */
   ringCpus: readonly number[];
 }
-
-const mapNames = ['vnic_trace_cpumaps', 'vnic_trace_netdevs', 'vnic_trace_devices', 'vnic_trace_softirqs'] as const;
 
 interface Slot {
   slot: number;
@@ -78,7 +70,17 @@ export class Tracer implements Disposable {
   constructor(native: Native, options: TracerOptions) {
     this.mode = options.mode;
     this.#cpus = options.possibleCpus;
-    const loaded = loadPrograms(native, options);
+    const wanted = tracepoints.filter(({ mode }) => mode === 'basic' || this.mode === 'all');
+    const loaded = loadTracing(native, options.objectFile ?? traceObjectPath, {
+      programs: wanted.map(({ name, program }) => ({ program, hook: { kind: 'tracepoint', name } })),
+      maps: {
+        vnic_trace_cpumaps: {},
+        vnic_trace_netdevs: {},
+        vnic_trace_devices: { maxEntries: VnicTraceLimits.devices * this.#cpus },
+        vnic_trace_softirqs: { maxEntries: this.#cpus },
+      },
+      constants: { vnic_trace_cpus: this.#cpus, vnic_trace_all: this.mode === 'all' },
+    });
     this.#maps = loaded.maps;
     const [cpumaps, netdevs, devices, softirqs] = loaded.maps as [BpfMap, BpfMap, BpfMap, BpfMap];
     this.#cpumaps = new HashMap(native, cpumaps, u32Codec, VnicTraceSlot);
@@ -89,20 +91,10 @@ export class Tracer implements Disposable {
     for (const { name, mode } of tracepoints) {
       if (mode === 'all' && this.mode !== 'all') state.set(name, notAsked(name));
     }
-    for (const { tracepoint, program, reason } of loaded.programs) {
-      state.set(tracepoint.name, reason ?? this.#attach(native, tracepoint, program!));
-      program?.close();
+    for (const [index, { name }] of wanted.entries()) {
+      state.set(name, attachLoaded(native, loaded.programs[index]!, this.#links));
     }
     this.state = state;
-  }
-
-  #attach(native: Native, { name }: Tracepoint, program: Fd): string | null {
-    try {
-      this.#links.push(attachTracepoint(native, program, name));
-      return null;
-    } catch (error) {
-      return tracepointReason(name, messageOf(error));
-    }
   }
 
   /** Begins to count for the device, or goes on. @returns its reader */
@@ -182,57 +174,4 @@ export interface DeviceTracing {
 
 function notAsked(name: TracepointName): string {
   return `${name} is traced with daemon.telemetry.tracepoints: all`;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-interface LoadedProgram {
-  tracepoint: Tracepoint;
-  /** Null with a reason. */
-  program: Fd | null;
-  reason: string | null;
-}
-
-/** All programs at once; where that fails, one by one, to find out which of them this kernel does not take. */
-function loadPrograms(native: Native, options: TracerOptions): { maps: BpfMap[]; programs: LoadedProgram[] } {
-  const { mode, possibleCpus, objectFile = traceObjectPath } = options;
-  const wanted = tracepoints.filter((tracepoint) => tracepoint.mode === 'basic' || mode === 'all');
-  const sizes: Record<string, MapSettings> = {
-    vnic_trace_devices: { maxEntries: VnicTraceLimits.devices * possibleCpus },
-    vnic_trace_softirqs: { maxEntries: possibleCpus },
-  };
-  const constants = { vnic_trace_cpus: possibleCpus, vnic_trace_all: mode === 'all' };
-  const load = (programs: readonly string[], maps: Record<string, MapSettings>): BpfObject =>
-    BpfObject.load(native, objectFile, { maps, constants, programs });
-  const mapsOf = (object: BpfObject): BpfMap[] => mapNames.map((name) => BpfMap.fromFd(native, object.mapFd(name)));
-  try {
-    using object = load(
-      wanted.map(({ program }) => program),
-      sizes,
-    );
-    const programs = wanted.map((tracepoint) => ({
-      tracepoint,
-      program: object.programFd(tracepoint.program),
-      reason: null,
-    }));
-    return { maps: mapsOf(object), programs };
-  } catch (error) {
-    if (error instanceof VnicError && error.code === 'not_found') throw error;
-  }
-  using empty = load([], sizes);
-  const maps = mapsOf(empty);
-  const reused = Object.fromEntries(
-    maps.map((map, index) => [mapNames[index]!, { ...sizes[mapNames[index]!], reuse: map.fd }]),
-  );
-  const programs = wanted.map((tracepoint): LoadedProgram => {
-    try {
-      using object = load([tracepoint.program], reused);
-      return { tracepoint, program: object.programFd(tracepoint.program), reason: null };
-    } catch (error) {
-      return { tracepoint, program: null, reason: tracepointReason(tracepoint.name, messageOf(error)) };
-    }
-  });
-  return { maps, programs };
 }

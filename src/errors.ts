@@ -26,6 +26,16 @@ export const errorTable = {
     httpStatus: 502,
     meaning: 'The daemon does not answer on its socket, or ended during the request.',
   },
+  fleet_unreachable: {
+    exitCode: 1,
+    httpStatus: 502,
+    meaning: 'No member of etcd answers, or it has no majority; nodes go on with what they know.',
+  },
+  fleet_content: {
+    exitCode: 1,
+    httpStatus: 502,
+    meaning: 'What is in etcd below the prefix of the fleet cannot be read by this version; nothing of it is applied.',
+  },
   usage: { exitCode: 2, httpStatus: 400, meaning: 'The command line or the request is wrong.' },
   invalid_rule: { exitCode: 2, httpStatus: 422, meaning: 'A rule is not valid; the field is named.' },
   invalid_config: { exitCode: 2, httpStatus: 422, meaning: 'The configuration is not valid; the path in it is named.' },

@@ -2,6 +2,7 @@
 /** Routes that the daemon answers itself, beside the operations on devices. All of them read. */
 import { z } from 'zod';
 import type { ErrorCode } from '../errors.ts';
+import { nodeStatusSchema } from '../fleet/core/values.ts';
 
 export interface Route {
   id: string;
@@ -33,6 +34,28 @@ const metrics = z
     unavailable: z.array(z.looseObject({ name: z.string(), reason: z.string() })),
   })
   .meta({ id: 'Metrics' });
+
+const { version: _version, traffic: _traffic, ...nodeFields } = nodeStatusSchema.shape;
+
+const fleet = z
+  .object({
+    prefix: z.string(),
+    connected: z.boolean(),
+    endpoint: z.string().nullable().meta({ description: 'the member of etcd that is asked now' }),
+    lastSyncAgeSeconds: z.number().nullable().meta({ description: 'since etcd was heard of; null: never' }),
+    ...nodeFields,
+    declarations: z.array(
+      z.object({
+        az: z.string(),
+        by: z.enum(['operator', 'quorum']),
+        who: z.string(),
+        reason: z.string(),
+        since: z.string(),
+        witnesses: z.array(z.string()),
+      }),
+    ),
+  })
+  .meta({ id: 'FleetNode' });
 
 const accessErrors = ['unauthorized', 'not_permitted', 'too_many_requests'] as const;
 
@@ -76,6 +99,14 @@ export const daemonRoutes: readonly Route[] = [
     types: ['application/json'],
     schema: metrics,
     errors: [...accessErrors, 'not_ready'],
+  },
+  {
+    id: 'getFleet',
+    path: '/api/v1/fleet',
+    summary: 'This machine as a node of its fleet: what is asked for, what is in effect, what is wrong',
+    types: ['application/json'],
+    schema: fleet,
+    errors: [...accessErrors, 'not_found', 'not_ready'],
   },
   {
     id: 'getOpenApi',

@@ -33,6 +33,6 @@ export const deviceParam = z
   .string(expected)
   .refine((text) => parseDeviceId(text) !== null, expected)
   .transform((text) => parseDeviceId(text)!)
-  .meta({ description: expected, example: 'eth0', override: { type: 'string' } });
+  .meta({ description: expected, examples: ['eth0'], override: { type: 'string' } });
 
 export const deviceParams = z.strictObject({ device: deviceParam });

@@ -12,12 +12,14 @@ import { type OperationGroup, routes } from './routes.ts';
 /** One command performs one or two operations: the other parts of the table need not be loaded. */
 const groups: Readonly<Record<OperationGroup, () => Promise<readonly unknown[]>>> = {
   devices: async () => (await import('./operations/devices.ts')).deviceOperations,
+  spec: async () => (await import('./operations/spec.ts')).specOperations,
   rules: async () => (await import('./operations/rules.ts')).ruleSetOperations,
   rule: async () => (await import('./operations/rule.ts')).ruleOperations,
   azs: async () => (await import('./operations/azs.ts')).azOperations,
   steering: async () => (await import('./operations/steering.ts')).steeringOperations,
   dataplane: async () => (await import('./operations/dataplane.ts')).dataplaneOperations,
   look: async () => (await import('./operations/look.ts')).lookOperations,
+  tune: async () => (await import('./operations/tune.ts')).tuneOperations,
 };
 
 /** Throws `failed` for an operation that is not where `routes` says. */

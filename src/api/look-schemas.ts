@@ -2,12 +2,19 @@
 /** Latencies and captured packets, as operations take and give them. */
 import { z } from 'zod';
 import { CAPTURE_MAX_SNAPLEN } from '../app/capture.ts';
-import { count, counter, latencyHistogram, nullableInt } from './schema-parts.ts';
+import { count, counter, latencyHistogram, nullableInt, unavailableReason } from './schema-parts.ts';
+
+const socketTimes = z
+  .object({ value: latencyHistogram.nullable(), unavailable: unavailableReason })
+  .meta({ id: 'SocketTimes', description: 'Since the daemon was started.' });
 
 export const latencyReport = z
   .object({
     device: z.string(),
     toCpu: latencyHistogram.meta({ description: 'from XDP entry to the CPU of the queue' }),
+    toSocket: z
+      .object({ tcp: socketTimes, udp: socketTimes })
+      .meta({ id: 'ToSocket', description: 'From XDP entry to the queue of the socket, by protocol.' }),
     rtt: z
       .object({
         mode: z.enum(['timestamps', 'handshakes', 'off']),

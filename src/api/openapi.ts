@@ -19,6 +19,7 @@ const tags = [
   { name: 'rules', description: 'What is dropped, limited, or sent to which queues.' },
   { name: 'azs', description: 'Availability zones: their queues, failure and recovery.' },
   { name: 'dataplane', description: 'Queues, flows, the steering table, and what it would do with a packet.' },
+  { name: 'tuning', description: 'The host side of a device: interrupts, XPS, RPS, rings, channels, coalescing.' },
   { name: 'daemon', description: 'The daemon itself: readiness, metrics, events.' },
 ];
 

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the kernel's instruments say of a device, as the API gives it. */
 import { z } from 'zod';
-import { count, counter } from './schema-parts.ts';
-
-const reason = z.string().nullable().meta({ description: 'why it is not available; null: it is' });
+import { count, counter, unavailableReason as reason } from './schema-parts.ts';
 
 const perfEvent = z
   .object({

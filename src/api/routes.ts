@@ -9,7 +9,7 @@ import type { OperationId } from './operations/index.ts';
 
 const device = '/api/v1/devices/{device}';
 
-export type OperationGroup = 'devices' | 'rules' | 'rule' | 'azs' | 'steering' | 'dataplane' | 'look';
+export type OperationGroup = 'devices' | 'spec' | 'rules' | 'rule' | 'azs' | 'steering' | 'dataplane' | 'look' | 'tune';
 
 export const routes: Readonly<Record<OperationId, readonly [method: Method, path: string, group: OperationGroup]>> = {
   listDevices: ['get', '/api/v1/devices', 'devices'],
@@ -18,6 +18,8 @@ export const routes: Readonly<Record<OperationId, readonly [method: Method, path
   detachDevice: ['delete', device, 'devices'],
   diagnoseDevice: ['get', `${device}/doctor`, 'devices'],
   mendDevice: ['post', `${device}/apply`, 'devices'],
+  getSpec: ['get', `${device}/spec`, 'spec'],
+  replaceSpec: ['put', `${device}/spec`, 'spec'],
   listRules: ['get', `${device}/rules`, 'rules'],
   replaceRules: ['put', `${device}/rules`, 'rules'],
   patchRules: ['patch', `${device}/rules`, 'rules'],
@@ -43,4 +45,7 @@ export const routes: Readonly<Record<OperationId, readonly [method: Method, path
   startCapture: ['post', `${device}/capture`, 'look'],
   readCapture: ['post', `${device}/capture/read`, 'look'],
   stopCapture: ['delete', `${device}/capture`, 'look'],
+  getTuning: ['get', `${device}/tune`, 'tune'],
+  applyTuning: ['post', `${device}/tune`, 'tune'],
+  restoreTuning: ['delete', `${device}/tune`, 'tune'],
 };

@@ -11,7 +11,7 @@ import type { ApiContext, ApiRequest } from './operation.ts';
 import { checkPreconditions } from './preconditions.ts';
 
 export function setTag(device: AttachedDevice): string {
-  return `"${device.rulesTag}"`;
+  return `"${device.spec.rulesTag}"`;
 }
 
 /** By content, so that it is the same after a restart, and whatever the counters say. */
@@ -37,7 +37,7 @@ export function changeRules(context: ApiContext, { device, headers, dryRun = fal
     const { tag, what } = tagOf?.(attached) ?? { tag: setTag(attached), what: 'The rule set' };
     checkPreconditions(headers, tag, what);
     const before = attached.config.rules;
-    const result = attached.changeRules(next(before, attached), { dryRun });
+    const result = attached.spec.changeRules(next(before, attached), { dryRun });
     const report = { device: deviceText(device), ...result, performed: !dryRun };
     const { added, changed, removed } = report;
     if (!dryRun && added.length + changed.length + removed.length > 0) {

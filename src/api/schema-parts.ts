@@ -51,3 +51,5 @@ export const latencyHistogram = z
     id: 'LatencyHistogram',
     description: 'Counts since attach: the difference of two looks is what came since.',
   });
+
+export const unavailableReason = z.string().nullable().meta({ description: 'why it is not available; null: it is' });

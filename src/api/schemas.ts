@@ -6,10 +6,12 @@
 import { z } from 'zod';
 import { deviceFields, failoverSchema } from '../config/schema.ts';
 import { errorTable } from '../errors.ts';
+import { redirectModes, redirectSettings } from '../steering/redirect.ts';
 import { MAX_RULE_ID } from '../steering/rules/model.ts';
 import { ruleSchema } from '../steering/rules/schema.ts';
 import { az, azStatus } from './az-schemas.ts';
 import { count, counter, latency, listOf, nullableInt } from './schema-parts.ts';
+import { coalescingStatus, releasedSettings } from './tune-schemas.ts';
 
 export * from './az-schemas.ts';
 export { counter } from './schema-parts.ts';
@@ -60,11 +62,18 @@ export const queueStatus = z
     droppedBytes: counter,
     txPackets: counter,
     txBytes: counter,
+    missedPackets: counter,
+    directPackets: counter,
+    offCpuPackets: counter,
     az: z.string().nullable(),
     cpu: nullableInt,
     usable: z.boolean(),
   })
-  .meta({ id: 'QueueStatus' });
+  .meta({
+    id: 'QueueStatus',
+    description:
+      'Of the packets steered to the queue, missedPackets arrived on another NIC queue; directPackets arrived on this one and were passed there; offCpuPackets arrived on this one, but not on its CPU.',
+  });
 
 const direction = z.enum(['ingress', 'egress']);
 const packetVerdict = z.enum(['pass', 'drop', 'limit']);
@@ -81,7 +90,10 @@ export const flow = z
     bytes: z.number(),
     droppedPackets: z.number(),
     droppedBytes: z.number(),
-    bitsPerSecond: z.number().meta({ description: 'over the last moments; a first look takes a quarter of a second' }),
+    bitsPerSecond: z.number().meta({
+      description:
+        'since an earlier look of at most 10 s ago; if nobody looked and by is not rate: since the flow began',
+    }),
     ageSeconds: z.number(),
     idleSeconds: z.number(),
     queue: nullableInt,
@@ -116,6 +128,13 @@ export const explanation = z
     table: nullableInt,
     queue: nullableInt,
     cpu: nullableInt,
+    arrival: z
+      .object({
+        queue: count,
+        direct: z.boolean().meta({ description: 'it was passed there, without a CPUMAP entry' }),
+      })
+      .nullable()
+      .meta({ description: 'where the last packet of the flow arrived' }),
     verdict: packetVerdict,
   })
   .meta({ id: 'Explanation', description: 'What the loaded program would do with a packet.' });
@@ -132,12 +151,49 @@ export const finding = z
   })
   .meta({ id: 'Finding' });
 
+const redirectChoice = {
+  mode: z.enum(redirectModes),
+  trial: z.enum(['rss', 'follow']).nullable().meta({ description: 'what the device is tried for' }),
+  reason: z.string(),
+};
+
+export const redirect = z.object(redirectChoice).meta({
+  id: 'Redirect',
+  description: 'How packets come to the CPU of their queue, and why so.',
+});
+
+export const redirectStatus = z
+  .object({
+    asked: z.enum(redirectSettings),
+    ...redirectChoice,
+    since: z.string().meta({ format: 'date-time' }),
+    device: z
+      .object({ flows: count, obeyed: count, verdict: z.enum(['obeys', 'disobeys', 'unknown']) })
+      .nullable()
+      .meta({
+        description:
+          'flows of the last minute that arrive where the device should send them; null: nothing is asked of it',
+      }),
+    steeredPackets: counter,
+    missedPackets: counter,
+    directPackets: counter,
+    offCpuPackets: counter,
+  })
+  .meta({
+    id: 'RedirectStatus',
+    description:
+      'Of the packets that were steered, missedPackets arrived on another NIC queue than theirs; directPackets were passed where they arrived; offCpuPackets arrived on their queue, but not on its CPU (see vnicctl tune).',
+  });
+
 export const diagnosis = z
   .object({
     device: z.string(),
     mode: z.enum(['native', 'generic']),
     verdict: z.enum(['ok', 'degraded', 'blocked']),
     findings: listOf(finding),
+    redirect: redirect
+      .nullable()
+      .meta({ description: 'what attaching with redirect=auto would choose; null: there is no device' }),
   })
   .meta({ id: 'Diagnosis' });
 
@@ -195,6 +251,7 @@ export const deviceStatus = z
     mode: z.enum(['native', 'generic']),
     egress: z.enum(['tcx', 'clsact', 'off']),
     queues: count,
+    redirect: redirectStatus,
     ifindex: count,
     activeTable: nullableInt,
     ruleGeneration: count,
@@ -204,6 +261,7 @@ export const deviceStatus = z
     counters: dataplaneCounters,
     latency,
     drift: z.array(drift),
+    coalescing: coalescingStatus.nullable().meta({ description: 'null: no daemon adapts it' }),
     damagedFiles: z.array(z.string()).meta({ description: 'state files that could not be read and were kept aside' }),
   })
   .meta({ id: 'DeviceStatus' });
@@ -261,6 +319,7 @@ export const attachResult = z
     mode: z.enum(['native', 'generic']),
     egress: z.enum(['tcx', 'clsact', 'off']),
     queues: count,
+    redirect,
     azs: count,
     rules: count,
     source: z.enum(['config', 'record', 'defaults']),
@@ -271,7 +330,12 @@ export const attachResult = z
   .meta({ id: 'AttachResult' });
 
 export const detachResult = z
-  .object({ device: z.string(), detached: z.boolean(), pins: z.array(z.string()) })
+  .object({
+    device: z.string(),
+    detached: z.boolean(),
+    pins: z.array(z.string()),
+    settings: releasedSettings.nullable().meta({ description: 'null for a dry run' }),
+  })
   .meta({ id: 'DetachResult' });
 
 export const mendResult = z

@@ -3,6 +3,7 @@
 import type { AttachedDevice } from '../app/attached-device.ts';
 import type { AzStatus, RuleCounters } from '../app/device-status.ts';
 import type { Preview } from '../app/load-steering.ts';
+import type { HeldNow } from '../app/tuning/device-tuning.ts';
 import { formatAz } from '../config/azs.ts';
 import type { PlanMove, PlanSummary } from '../steering/plan-summary.ts';
 import { formatRule } from '../steering/rules/format.ts';
@@ -23,6 +24,11 @@ export interface RuleView extends RuleInput {
 
 export function ruleView(device: AttachedDevice, rule: Rule): RuleView {
   return { ...formatRule(rule), counters: device.countersOf(rule.id) };
+}
+
+/** Who holds a setting, without the values that each may give it. */
+export function heldViews(held: readonly HeldNow[]) {
+  return held.map(({ name, before, now, holds }) => ({ name, before, now, by: holds.map(({ by }) => by) }));
 }
 
 export function azView(az: AzStatus & { rtt?: LatencySummary | null }) {

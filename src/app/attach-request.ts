@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What attaching is asked for, and what it did. */
 import type { DeviceConfig } from '../config/device.ts';
+import { VnicError } from '../errors.ts';
 import type { Finding } from '../loader/preflight/index.ts';
+import type { RedirectChoice, RedirectSetting } from '../steering/redirect.ts';
 import type { AttachAction } from './attach.ts';
 import type { DeviceRecord, EgressHook } from './record.ts';
 
@@ -10,6 +12,8 @@ export interface AttachRequest {
   config?: DeviceConfig;
   /** Overrides the configuration's num_queues. */
   queues?: number;
+  /** Overrides the configuration's redirect. */
+  redirect?: RedirectSetting;
   mode: 'native' | 'generic';
   egress?: EgressHook;
   maxFlows?: number;
@@ -22,11 +26,20 @@ export interface AttachRequest {
   earlier?: DeviceRecord;
 }
 
+/** Throws `policy_refused` for a mode that the configuration given with it excludes. */
+export function refuseCopies({ mode, config }: AttachRequest): void {
+  if (mode !== 'generic' || config?.enableZeroCopy !== true) return;
+  throw new VnicError('policy_refused', 'enable_zero_copy is true, and generic mode copies every packet.', {
+    remedy: 'Attach in native mode, or leave enable_zero_copy out.',
+  });
+}
+
 export interface AttachResult {
   device: string;
   mode: 'native' | 'generic';
   egress: EgressHook;
   queues: number;
+  redirect: RedirectChoice;
   azs: number;
   rules: number;
   /** Where AZs and rules come from. */

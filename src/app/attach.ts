@@ -7,18 +7,26 @@
 import { VnicError } from '../errors.ts';
 import { attachClsactEgress, detachClsactEgress } from '../loader/clsact.ts';
 import { raiseCpumapThreads } from '../loader/cpumap-threads.ts';
+import { Ethtool } from '../loader/ethtool.ts';
 import type { Fd } from '../loader/fd.ts';
 import type { Native } from '../loader/ffi/index.ts';
 import { attachTcxEgress, attachXdp } from '../loader/link.ts';
 import { inNetns } from '../loader/netns.ts';
 import type { PinFolder } from '../loader/pins.ts';
+import { DeviceSettings } from '../loader/settings/device-settings.ts';
+import { VnicControl } from '../maps/generated/abi.ts';
+import { withUsable } from '../steering/queues.ts';
+import type { Lever } from '../steering/redirect.ts';
+import { planRss } from '../steering/rss-plan.ts';
 import { setOf, writeTables } from './az-steering.ts';
 import { configureWatch } from './az-watch.ts';
 import { writeBfdSessions } from './bfd-sessions.ts';
 import { Dataplane } from './dataplane.ts';
 import type { DeviceModel } from './device-model.ts';
+import { formerOf, leverChanges, restoreSettings, writeSettings } from './levers.ts';
 import { canShape, qdiscKinds } from './machine.ts';
-import type { DataplaneSettings, EgressHook, RecordDraft, RecordStore } from './record.ts';
+import type { DataplaneSettings, EgressHook, RecordDraft, RecordStore, RedirectRecord } from './record.ts';
+import { leverOf, rssQueueLimit } from './redirecting.ts';
 import { configureRtt } from './rtt.ts';
 import { type PreparedRules, RuleStore } from './rule-store.ts';
 import { TableStore } from './table-store.ts';
@@ -34,6 +42,7 @@ export type AttachAction =
   | { kind: 'pin'; folder: string }
   | { kind: 'attach-egress'; hook: EgressHook; ifindex: number }
   | { kind: 'attach-xdp'; mode: 'native' | 'generic'; ifindex: number }
+  | { kind: 'tell-device'; lever: Lever }
   | { kind: 'save-record' }
   | { kind: 'activate' };
 
@@ -53,6 +62,10 @@ export function describeAction(action: AttachAction): string {
       return `attach the egress program by ${action.hook} to interface ${action.ifindex}`;
     case 'attach-xdp':
       return `attach the XDP root program (${action.mode}) to interface ${action.ifindex}`;
+    case 'tell-device':
+      return action.lever === 'rss'
+        ? 'set the RSS table, so that the device spreads packets over the queues that are in use'
+        : 'clear XPS, so that the egress program chooses transmit queues and the device follows them';
     case 'save-record':
       return 'save the device record';
     case 'activate':
@@ -68,6 +81,7 @@ export interface AttachInput {
 
 export function planAttach({ record, model, ifindex }: AttachInput, folder: string): AttachAction[] {
   const { settings } = record;
+  const lever = record.redirect === undefined ? null : leverOf(record.redirect);
   const usable = model.homeState(record.failedAzs.map((az) => az.name)).current.usableQueues;
   return [
     { kind: 'load', queues: settings.queues, maxFlows: settings.maxFlows, maxRules: settings.maxRules },
@@ -77,6 +91,8 @@ export function planAttach({ record, model, ifindex }: AttachInput, folder: stri
     { kind: 'pin', folder },
     ...(settings.egress === 'off' ? [] : [{ kind: 'attach-egress', hook: settings.egress, ifindex } as const]),
     { kind: 'attach-xdp', mode: settings.mode, ifindex },
+    // Behind XDP: virtio_net forgets its RSS table when it takes a program.
+    ...(lever === null ? [] : [{ kind: 'tell-device', lever } as const]),
     { kind: 'save-record' },
     { kind: 'activate' },
   ];
@@ -215,6 +231,9 @@ function perform(action: AttachAction, input: AttachInput, work: Work, ports: At
       pinLink(pins, link, LINK_XDP);
       return;
     }
+    case 'tell-device':
+      tellDevice(action.lever, input, work, ports, undo);
+      return;
     case 'save-record':
       undo.push(() => records.dropStaged(device));
       records.stage(work.record);
@@ -224,10 +243,60 @@ function perform(action: AttachAction, input: AttachInput, work: Work, ports: At
         throw new VnicError('failed', 'An attach plan must load rules and a table before it activates them.');
       }
       new RuleStore(loaded(work)).activate(work.rules);
+      passDirect(loaded(work), work.record.redirect);
       new TableStore(loaded(work)).activate(work.table, { lostAzs: setOf(input.model, input.record.failedAzs) });
       records.promote(device);
       return;
   }
+}
+
+/** What is tried and cannot be done is no reason not to attach: packets go by CPUMAP entries then. */
+function tellDevice(lever: Lever, input: AttachInput, work: Work, ports: AttachPorts, undo: (() => void)[]): void {
+  const { native, records } = ports;
+  const { device } = input.record;
+  const isTrial = work.record.redirect?.trial === lever;
+  const before = work.record;
+  try {
+    using settings = new DeviceSettings(native, device);
+    const changes = leverChanges(settings, lever, lever === 'rss' ? firstRss(native, input) : []);
+    if (changes.size === 0) return;
+    const formerSettings = formerOf(settings, changes);
+    // Who clears away after a kill must know them, and so before they are changed.
+    work.record = { ...work.record, formerSettings };
+    undo.push(() => records.dropStaged(device));
+    records.stage(work.record);
+    undo.push(() => {
+      using again = new DeviceSettings(native, device);
+      restoreSettings(again, formerSettings, 'attached');
+    });
+    writeSettings(settings, changes);
+  } catch (error) {
+    if (!isTrial || !(error instanceof VnicError) || before.redirect === undefined) throw error;
+    const { formerSettings } = work.record;
+    if (formerSettings !== undefined) {
+      using settings = new DeviceSettings(native, device);
+      restoreSettings(settings, formerSettings, 'attached');
+    }
+    const reason = `${lever} cannot be tried: ${error.message}`;
+    work.record = { ...before, redirect: { ...before.redirect, trial: null, reason } };
+  }
+}
+
+/** Over the queues that are in use, before anything is known of flows. */
+function firstRss(native: Native, { record, model }: AttachInput): number[] {
+  const { name, netns } = record.device;
+  const { current, azs } = model.homeState(record.failedAzs.map((az) => az.name));
+  return inNetns(native, netns, () => {
+    using ethtool = new Ethtool(native, name);
+    const queues = withUsable(model.topology.queues, current.usableQueues);
+    const size = ethtool.rssTable()?.length ?? 0;
+    return planRss({ queues, azs, size, queueLimit: rssQueueLimit(ethtool), loads: new Map(), current: [] });
+  });
+}
+
+function passDirect(dataplane: Dataplane, redirect: RedirectRecord | undefined): void {
+  const direct = redirect !== undefined && redirect.mode !== 'cpumap';
+  dataplane.control.storeU32(0, VnicControl.offsets.direct, direct ? 1 : 0);
 }
 
 /** Makes the CPUMAP entries that are not there: one that is would lose its ring if it were written again. */

@@ -1,48 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-/** One attached device, open: what can be asked of it and changed in it. */
-
-import { validateAzs } from '../config/azs.ts';
-import { type DeviceConfig, formatDevice } from '../config/device.ts';
-import { VnicError } from '../errors.ts';
+/** One attached device, open: what can be asked of it, and changed in it through its spec, steering and redirecting. */
+import type { DeviceConfig } from '../config/device.ts';
 import { linkInfo } from '../loader/link.ts';
 import { deviceText, type PinFolder } from '../loader/pins.ts';
-import { VnicLimits, VnicRuleAction, VnicRuleState } from '../maps/generated/abi.ts';
-import type { AzConfig } from '../steering/azs.ts';
+import { VnicLimits, VnicRuleAction } from '../maps/generated/abi.ts';
 import type { StateChange } from '../steering/plan-az.ts';
-import { compareRules, reuseRules } from '../steering/rules/changes.ts';
-import type { Rule } from '../steering/rules/model.ts';
-import { shapingWarnings } from '../steering/rules/shaping.ts';
-import { planRules, type RulePlan } from '../steering/rules/validate.ts';
-import { type QueueCounters, readCounters, readLatency, readQueueCounters } from '../telemetry/counters.ts';
+import { readCounters, readLatency } from '../telemetry/counters.ts';
 import type { DeviceSample } from '../telemetry/metrics/sample.ts';
+import { readRuleCounters } from '../telemetry/rule-counters.ts';
 import { fillCpumap, LINK_XDP } from './attach.ts';
-import { AzSteering, type PreparedTable, setOf } from './az-steering.ts';
+import { AzSteering } from './az-steering.ts';
 import type { Dataplane } from './dataplane.ts';
 import { DeviceMetrics } from './device-metrics.ts';
-import { DeviceModel } from './device-model.ts';
+import type { DeviceModel } from './device-model.ts';
+import { DeviceSpec } from './device-spec.ts';
 import { DeviceState } from './device-state.ts';
-import type {
-  AzChange,
-  AzFailure,
-  AzStatus,
-  DeviceStatus,
-  RuleCounters,
-  RuleSetChange,
-  SteeringRow,
-} from './device-status.ts';
+import type { AzChange, AzFailure, AzStatus, DeviceStatus, RuleCounters, SteeringRow } from './device-status.ts';
 import { type Drift, type DriftParts, findDrift, isInterrupted, repairsFor } from './drift.ts';
 import { type Explanation, explainFrame } from './explain.ts';
-import { FlowMeter, type FlowOrder } from './flow-meter.ts';
-import { type FlowNames, type FlowStatus, flowStatus } from './flows.ts';
+import { FlowMeter } from './flow-meter.ts';
+import type { FlowNames } from './flows.ts';
 import { LoadSteering, type Preview, type PreviewAsked } from './load-steering.ts';
-import { canShape } from './machine.ts';
 import type { MachineTelemetry } from './machine-telemetry.ts';
 import type { PerfReport } from './perf-report.ts';
+import { type QueueStatus, queueStatuses } from './queue-status.ts';
 import type { RebalanceAsked, RebalanceChange } from './rebalancing.ts';
 import type { DeviceRecord, RecordStore } from './record.ts';
-import { configureRtt } from './rtt.ts';
+import { Redirecting } from './redirecting.ts';
 import { RuleStore } from './rule-store.ts';
-import { SteeringMoved, TableStore } from './table-store.ts';
+import { TableStore } from './table-store.ts';
+import type { CoalescingStatus } from './tuning/auto-coalescing.ts';
 
 export interface AttachedParts {
   dataplane: Dataplane;
@@ -59,14 +46,16 @@ export class AttachedDevice implements Disposable, FlowNames {
   readonly tables: TableStore;
   readonly rules: RuleStore;
   readonly steering: AzSteering;
+  readonly redirecting: Redirecting;
+  /** What is asked for, and changing it. */
+  readonly spec: DeviceSpec;
   readonly #state: DeviceState;
   readonly #load: LoadSteering;
   readonly flowMeter = new FlowMeter();
+  coalescing: CoalescingStatus | null = null;
   readonly #pins: PinFolder;
   readonly #telemetry: MachineTelemetry;
   #metrics: DeviceMetrics | undefined;
-  /** Of the rules that are in effect; made with the first change. */
-  #plan: RulePlan | undefined;
 
   constructor(parts: AttachedParts) {
     this.dataplane = parts.dataplane;
@@ -78,6 +67,17 @@ export class AttachedDevice implements Disposable, FlowNames {
     const { dataplane, tables } = this;
     this.steering = new AzSteering({ dataplane, tables, state: this.#state, metrics: () => this.metrics });
     const { steering } = this;
+    this.redirecting = new Redirecting({ dataplane, tables, steering, state: this.#state });
+    const { rules, redirecting } = this;
+    this.spec = new DeviceSpec({
+      dataplane,
+      tables,
+      rules,
+      steering,
+      redirecting,
+      state: this.#state,
+      metrics: () => this.metrics,
+    });
     this.#load = new LoadSteering({ dataplane, steering, state: this.#state, metrics: () => this.metrics });
   }
 
@@ -106,6 +106,7 @@ export class AttachedDevice implements Disposable, FlowNames {
       mode: settings.mode,
       egress: settings.egress,
       queues: settings.queues,
+      redirect: this.redirecting.status(),
       ifindex: this.#ifindex(),
       activeTable: this.tables.active(),
       ruleGeneration: this.rules.generation(),
@@ -114,6 +115,7 @@ export class AttachedDevice implements Disposable, FlowNames {
       counters: readCounters(this.dataplane),
       latency: readLatency(this.dataplane),
       drift: this.drift(),
+      coalescing: this.coalescing,
       damagedFiles: this.#state.damagedFiles(),
     };
   }
@@ -135,7 +137,10 @@ export class AttachedDevice implements Disposable, FlowNames {
   }
 
   sample(): DeviceSample {
-    return this.metrics.sample(this.record, this.azs());
+    return this.metrics.sample(this.record, this.azs(), {
+      coalescing: this.coalescing,
+      redirect: this.redirecting.sample(),
+    });
   }
 
   /** What the kernel's instruments say. */
@@ -148,9 +153,9 @@ export class AttachedDevice implements Disposable, FlowNames {
     return linkInfo(this.dataplane.native, link).ifindex;
   }
 
-  /** Where the kernel differs from what was asked for. */
-  drift(): Drift[] {
-    return findDrift(this.#driftParts());
+  /** Where the kernel differs from what was asked for; `countAgeMs`: see findDrift. */
+  drift(countAgeMs = 0): Drift[] {
+    return findDrift(this.#driftParts(), countAgeMs);
   }
 
   #driftParts(): DriftParts {
@@ -162,6 +167,7 @@ export class AttachedDevice implements Disposable, FlowNames {
       record: this.record,
       ruleCount: this.config.rules.length,
       config: this.config,
+      lostSettings: this.redirecting.lost(),
       ...this.steering.expected(),
     };
   }
@@ -172,11 +178,8 @@ export class AttachedDevice implements Disposable, FlowNames {
    */
   finishInterrupted(): string[] {
     const parts = this.#driftParts();
-    const generation = this.record.tableGeneration ?? null;
-    const tableWaits = generation !== null && this.tables.isPrepared(generation);
     const actions = isInterrupted(parts) ? this.mend([{ what: 'rules', spec: '', kernel: '' }], true) : [];
-    if (!tableWaits) return actions;
-    this.tables.activate(generation, { lostAzs: this.steering.expected().lostAzs });
+    if (!this.steering.finishInterrupted()) return actions;
     return [...actions, 'switch to the steering table that was prepared'];
   }
 
@@ -187,37 +190,19 @@ export class AttachedDevice implements Disposable, FlowNames {
   mend(drift: readonly Drift[], perform: boolean): string[] {
     const repairs = repairsFor(drift, this.config.rules.length, {
       cpumap: () => fillCpumap(this.dataplane, this.record.settings),
-      rules: () => {
-        // What the live set holds is what is in doubt.
-        this.rules.forget();
-        this.#commitConfig(this.config, this.#planRules(this.config.rules));
-      },
+      rules: () => this.spec.load(),
       table: () => {
         this.steering.commitRecorded();
       },
       watch: () => this.steering.configureWatch(this.config.azs),
+      device: () => this.redirecting.tell(),
     });
     if (perform) for (const repair of repairs) repair.perform();
     return repairs.map(({ text }) => text);
   }
 
-  queues(): (QueueCounters & { az: string | null; cpu: number | null; usable: boolean })[] {
-    const { queues } = this.#state.model.topology;
-    const usable = this.steering.usableQueues();
-    return readQueueCounters(this.dataplane, queues.length).map((counters) => {
-      const queue = queues[counters.queue];
-      return {
-        ...counters,
-        az: queue === undefined || queue.az === null ? null : this.azName(queue.az),
-        cpu: queue?.cpu ?? null,
-        usable: ((usable >> BigInt(counters.queue)) & 1n) === 1n,
-      };
-    });
-  }
-
-  /** @param meter of an earlier look, where this object is not the one that looked */
-  flows(top: number, by: FlowOrder, meter = this.flowMeter): FlowStatus[] {
-    return flowStatus(this.dataplane, this, top, by, meter);
+  queues(): QueueStatus[] {
+    return queueStatuses(this.dataplane, this.#state.model, this.steering.usableQueues());
   }
 
   explain(frame: Uint8Array, direction: 'ingress' | 'egress'): Explanation {
@@ -229,68 +214,20 @@ export class AttachedDevice implements Disposable, FlowNames {
     this.#state.save({ objectSha256 });
   }
 
-  // --- rules ---------------------------------------------------------------
-
-  /** Names the rule set as it is: a change of it changes the tag. */
-  get rulesTag(): string {
-    const { settings, rulesRevision } = this.record;
-    return `${settings.hashSeed.toString(36)}-${rulesRevision.toString(36)}`;
-  }
-
-  /** Zero for a rule that the live set does not have. */
+  /** Zero for a rule that the live set lacks. */
   countersOf(id: number): RuleCounters {
     const slot = this.rules.slotOf(id);
-    const field = (name: keyof RuleCounters): number =>
-      slot === undefined ? 0 : Number(this.dataplane.ruleStates.u64(slot, VnicRuleState.offsets[name]));
+    if (slot === undefined) return { packets: 0, bytes: 0, droppedPackets: 0, droppedBytes: 0 };
+    const { packets, bytes, droppedPackets, droppedBytes } = readRuleCounters(this.dataplane, slot, id);
     return {
-      packets: field('packets'),
-      bytes: field('bytes'),
-      droppedPackets: field('droppedPackets'),
-      droppedBytes: field('droppedBytes'),
+      packets: Number(packets),
+      bytes: Number(bytes),
+      droppedPackets: Number(droppedPackets),
+      droppedBytes: Number(droppedBytes),
     };
   }
 
-  /**
-   * Replaces the whole set: validated, loaded beside the live one, recorded, switched by one store. A set that is the
-   * same as the one that is there is only checked, and so is any with `dryRun`.
-   */
-  changeRules(rules: readonly Rule[], { dryRun }: { dryRun: boolean }): RuleSetChange {
-    const before = this.config.rules;
-    const after = reuseRules(before, rules);
-    const plan = this.#planRules(after);
-    const changes = compareRules(before, after);
-    const isSame = changes.added.length + changes.changed.length + changes.removed.length === 0;
-    const canShape = this.#canShape(after);
-    const shaping = canShape ? [] : shapingWarnings(after, this.record.device.name);
-    if (!dryRun && !isSame) this.#commitConfig({ ...this.config, rules: after }, plan, { canShape });
-    return { ...changes, warnings: [...plan.warnings, ...shaping] };
-  }
-
-  /** Throws invalid_rule, capacity_exceeded, too_many_shapes. */
-  #planRules(rules: readonly Rule[]): RulePlan {
-    const options = { queues: this.record.settings.queues, maxRules: this.dataplane.maxRules };
-    return planRules(rules, options, this.#plan);
-  }
-
-  #canShape(rules: readonly Rule[]): boolean {
-    return canShape(this.dataplane.native, this.record.device, rules);
-  }
-
-  /** Rules and AZ prefixes are one set: both change with one store. */
-  #commitConfig(
-    config: DeviceConfig,
-    plan: RulePlan,
-    { canShape = this.#canShape(config.rules), ...also }: Partial<DeviceRecord> & { canShape?: boolean } = {},
-  ): void {
-    const prepared = this.rules.prepare(plan, config.azs, canShape);
-    const spec = formatDevice(config, { device: this.config, user: this.record.spec });
-    this.#state.save({ spec, ruleGeneration: prepared.generation, ...also });
-    this.rules.activate(prepared);
-    this.#plan = plan;
-    this.#state.setConfig(config);
-  }
-
-  // --- AZs -----------------------------------------------------------------
+  // --- AZs; plan… says what a change would move, and changes nothing ----------
 
   azs(): AzStatus[] {
     return this.steering.statuses();
@@ -306,7 +243,6 @@ export class AttachedDevice implements Disposable, FlowNames {
     return this.steering.table();
   }
 
-  /** What a failure of the AZ would do. Nothing is changed. */
   planFailure(name: string, force = false): StateChange['plan'] {
     return this.steering.planFailure(name, force).plan;
   }
@@ -322,117 +258,21 @@ export class AttachedDevice implements Disposable, FlowNames {
 
   /** Moves buckets between queues by their measured load. */
   rebalance(asked: RebalanceAsked = {}): RebalanceChange {
-    return this.#load.rebalance(asked);
+    return this.#followed(this.#load.rebalance(asked));
   }
 
   /** Takes an AZ's queues out of use. */
   failAz(name: string, failure: AzFailure = {}): AzChange {
-    return this.steering.fail(name, failure);
+    return this.#followed(this.steering.fail(name, failure));
   }
 
   recoverAz(name: string): AzChange {
-    return this.steering.recover(name);
+    return this.#followed(this.steering.recover(name));
   }
 
-  /** Adds or changes an AZ. Buckets move where its queues or weights ask for it. */
-  setAz(az: AzConfig): AzChange {
-    return this.#changeAzs(az.name, this.#withAz(az));
-  }
-
-  /** What setAz would move. Nothing is changed. */
-  planSet(az: AzConfig): StateChange['plan'] {
-    return this.#planAzs(this.#withAz(az));
-  }
-
-  /** Replaces all AZs; those that keep their name stay failed if they were. */
-  replaceAzs(azs: readonly AzConfig[]): AzChange {
-    return this.#changeAzs('*', azs);
-  }
-
-  /** What replaceAzs would move. Nothing is changed. */
-  planReplacement(azs: readonly AzConfig[]): StateChange['plan'] {
-    return this.#planAzs(azs);
-  }
-
-  #failedAmong(azs: readonly AzConfig[]): DeviceRecord['failedAzs'] {
-    return this.record.failedAzs.filter((failed) => azs.some(({ name }) => name === failed.name));
-  }
-
-  deleteAz(name: string): AzChange {
-    return this.#changeAzs(name, this.#withoutAz(name));
-  }
-
-  /** What deleteAz would move. Nothing is changed. */
-  planDeletion(name: string): StateChange['plan'] {
-    return this.#planAzs(this.#withoutAz(name));
-  }
-
-  #withAz(az: AzConfig): AzConfig[] {
-    const isKnown = this.config.azs.some((other) => other.name === az.name);
-    if (!isKnown) return [...this.config.azs, az];
-    return this.config.azs.map((other) => (other.name === az.name ? az : other));
-  }
-
-  #withoutAz(name: string): AzConfig[] {
-    this.azNamed(name);
-    return this.config.azs.filter((az) => az.name !== name);
-  }
-
-  #planAzs(azs: readonly AzConfig[]): StateChange['plan'] {
-    return this.#planSpec({ ...this.config, azs }, this.#failedAmong(azs)).plan;
-  }
-
-  #planSpec(spec: DeviceConfig, failedAzs: DeviceRecord['failedAzs']): StateChange {
-    validateAzs(spec.azs, this.record.settings.queues);
-    return this.steering.planSpec(spec, failedAzs);
-  }
-
-  #changeAzs(name: string, azs: readonly AzConfig[]): AzChange {
-    return this.#changeSpec(name, { ...this.config, azs });
-  }
-
-  /** AZs and rules together: the table and the rule set that belong to them are prepared first, then recorded. */
-  #changeSpec(name: string, spec: DeviceConfig, also: Partial<DeviceRecord> = {}): AzChange {
-    this.steering.adoptLosses();
-    const earlier = this.config.azs;
-    const failedAzs = this.#failedAmong(spec.azs);
-    const { state, plan: result } = this.#planSpec(spec, failedAzs);
-    const lostAzs = setOf(DeviceModel.of(spec, this.record.settings.queueCpus), failedAzs);
-    const prepared = this.steering.prepare(state, { lostAzs, expected: this.tables.word() }, spec.failover);
-    const { generation } = prepared;
-    this.#commitConfig(spec, this.#planRules(spec.rules), { ...also, failedAzs, tableGeneration: generation });
-    const commitNs = this.#activate(prepared);
-    this.steering.configureWatch(earlier);
-    configureRtt(this.dataplane, spec.rttSample, this.record.settings.egress);
-    const change = { az: name, plan: result, commitNs };
-    this.metrics.countPlanned(change);
+  #followed<Change>(change: Change): Change {
+    this.redirecting.followQueues();
     return change;
-  }
-
-  /** The kernel may have lost an AZ since the change was planned: what is recorded is planned again then. */
-  #activate(prepared: PreparedTable): number {
-    try {
-      return prepared.activate();
-    } catch (error) {
-      if (!(error instanceof SteeringMoved)) throw error;
-      return this.steering.commitRecorded();
-    }
-  }
-
-  /**
-   * Takes over AZs and rules of the configuration file's section, unless it says what it said when it was last applied.
-   * Throws `conflict` where it asks for what only a new attach can give.
-   */
-  applyConfig(section: DeviceConfig, configSha256: string): boolean {
-    if (this.record.configSha256 === configSha256) return false;
-    const { settings, device } = this.record;
-    if (section.numQueues !== undefined && section.numQueues !== settings.queues) {
-      const message = `${deviceText(device)} has ${settings.queues} queues, not ${section.numQueues}.`;
-      throw new VnicError('conflict', message, { remedy: 'Detach it and attach it again to change num_queues.' });
-    }
-    const spec = { ...section, rules: reuseRules(this.config.rules, section.rules) };
-    this.#changeSpec('*', spec, { configSha256 });
-    return true;
   }
 
   close(): void {

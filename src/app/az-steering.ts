@@ -10,7 +10,7 @@ import type { FailoverConfig } from '../steering/failover.ts';
 import { failAz, recoverAz, replan, type StateChange, type SteeringState } from '../steering/plan-az.ts';
 import { standbyTables } from '../steering/standby.ts';
 import { queuesOf } from '../steering/table.ts';
-import { configureWatch, lossOf } from './az-watch.ts';
+import { configureWatch, type Loss, lossOf } from './az-watch.ts';
 import { azWatchStatus } from './az-watch-status.ts';
 import { writeBfdSessions } from './bfd-sessions.ts';
 import type { Dataplane } from './dataplane.ts';
@@ -42,6 +42,13 @@ export interface AzSteeringParts {
 export interface AdoptedLoss extends AzChange {
   failed: FailedAz;
   silentMs: number | null;
+}
+
+interface UnrecordedLoss {
+  row: number;
+  failed: FailedAz;
+  /** Null: it was not the kernel's watch. */
+  loss: Loss | null;
 }
 
 /** A table that is written and recorded by its maker, then made active. */
@@ -162,6 +169,7 @@ export class AzSteering {
     const failed: FailedAz = { name, cause, since: now.toISOString(), ...(evidence === undefined ? {} : { evidence }) };
     return this.#repeated(() => {
       const index = this.rowOf(name);
+      if (cause === 'fleet' && namesOf(this.#state.record.failedAzs).includes(name)) return this.#takeOver(failed);
       const before = this.#tables.word();
       const lostAzs = before.lostAzs | bitOf(index);
       const standby = lostAzs === before.lostAzs ? null : this.#tables.standbyFor(lostAzs);
@@ -170,17 +178,28 @@ export class AzSteering {
       const commitNs = Number(process.hrtime.bigint() - start);
       const steering = { ...this.recordedState(), current: this.#tables.read(before.table) };
       const change = failAz(steering, index, { force: true });
-      const failedAzs = [...this.#state.record.failedAzs, failed];
+      const recorded: Partial<DeviceRecord> = {
+        failedAzs: [...this.#state.record.failedAzs, failed],
+        tableGeneration: standby,
+        replacedWord: undefined,
+      };
       try {
-        this.#state.save({ failedAzs, tableGeneration: standby });
+        this.#state.save(recorded);
       } catch (error) {
-        if (cause === 'manual') this.#tables.activate(before.table, { lostAzs: before.lostAzs });
-        else this.#state.note({ failedAzs, tableGeneration: standby });
+        if (cause === 'manual' || cause === 'fleet') this.#tables.activate(before.table, { lostAzs: before.lostAzs });
+        else this.#state.note(recorded);
         throw error;
       }
       this.refreshStandbys();
       return this.#counted({ az: name, plan: change.plan, commitNs }, cause);
     });
+  }
+
+  /** It is out of use already: from now on by the fleet, so that no detector here takes it back. Nothing moves. */
+  #takeOver(failed: FailedAz): AzChange {
+    const failedAzs = this.#state.record.failedAzs.map((known) => (known.name === failed.name ? failed : known));
+    this.#state.save({ failedAzs });
+    return { az: failed.name, plan: replan(this.recordedState()).plan, commitNs: null };
   }
 
   #failUnprepared(failed: FailedAz, force: boolean, expected: SteeringWord): AzChange {
@@ -227,8 +246,34 @@ export class AzSteering {
     const { model, record } = this.#state;
     const lostAzs = setOf(model, also.failedAzs ?? record.failedAzs);
     const prepared = this.prepare(state, { lostAzs, expected });
-    this.#state.save({ ...also, tableGeneration: prepared.generation });
+    this.#state.save({ ...also, tableGeneration: prepared.generation, replacedWord: expected });
     return prepared.activate();
+  }
+
+  /**
+   * Makes the table active that a process had recorded, and so may have acknowledged, when it was killed before the
+   * switch. Gives whether there was one.
+   */
+  finishInterrupted(): boolean {
+    const { tableGeneration } = this.#state.record;
+    if (tableGeneration === undefined || !this.#tables.isPrepared(tableGeneration)) return false;
+    this.#retried(() => this.#finish(tableGeneration));
+    return true;
+  }
+
+  /** An AZ that is out of use now, and was when the change was planned, is what the change takes into use again. */
+  #finish(generation: number): void {
+    const { model, record, config } = this.#state;
+    const word = this.#tables.word();
+    const planned = record.replacedWord ?? word;
+    const recorded = setOf(model, record.failedAzs);
+    if (planned.table === word.table && planned.lostAzs === word.lostAzs) {
+      const settleMs = config.failover.moveDeadlineMs;
+      this.#tables.activate(generation, { expected: word, lostAzs: recorded, settleMs });
+      return;
+    }
+    this.#adopt(this.#lossesOf(word.lostAzs & ~planned.lostAzs & ~recorded));
+    this.#commit(this.recordedState(), {}, word);
   }
 
   /** Writes the table of a state and its standbys. */
@@ -254,8 +299,14 @@ export class AzSteering {
 
   /** Takes over what the kernel did, then acts on that; again if the kernel acts meanwhile. */
   #repeated<T>(action: () => T): T {
-    for (let tries = 1; ; tries++) {
+    return this.#retried(() => {
       this.adoptLosses();
+      return action();
+    });
+  }
+
+  #retried<T>(action: () => T): T {
+    for (let tries = 1; ; tries++) {
       try {
         return action();
       } catch (error) {
@@ -283,7 +334,11 @@ export class AzSteering {
   }
 
   #unrecordedLosses() {
-    const lost = this.#unrecordedSet();
+    return this.#lossesOf(this.#unrecordedSet());
+  }
+
+  /** @param lost bit set of AZs */
+  #lossesOf(lost: number): UnrecordedLoss[] {
     if (lost === 0) return [];
     const { model } = this.#state;
     return rowsOf(lost).flatMap((row) => {
@@ -307,7 +362,10 @@ export class AzSteering {
    */
   adoptLosses(): void {
     this.#state.retrySave();
-    const losses = this.#unrecordedLosses();
+    this.#adopt(this.#unrecordedLosses());
+  }
+
+  #adopt(losses: readonly UnrecordedLoss[]): void {
     if (losses.length === 0) return;
     let steering = this.recordedState();
     const adopted = losses.map(({ row, failed, loss }): AdoptedLoss => {
@@ -319,6 +377,7 @@ export class AzSteering {
     const change: Partial<DeviceRecord> = {
       failedAzs: [...this.#state.record.failedAzs, ...losses.map(({ failed }) => failed)],
       tableGeneration: this.#tables.active() ?? undefined,
+      replacedWord: undefined,
     };
     this.#state.note(change);
     for (const loss of adopted) this.#counted(loss, loss.failed.cause);

@@ -10,9 +10,16 @@
 import { VnicDirection, VnicFlow, VnicFlowKey, VnicVerdictFlag, VnicVerdictLayout } from '../maps/generated/abi.ts';
 import type { BucketLoads } from '../steering/loads.ts';
 import { bucketCount, rowCount } from '../steering/table.ts';
-import { highHalf as high, holdsFlow, lowHalf as low } from '../telemetry/flow-entries.ts';
+import {
+  type FlowSlice,
+  type FlowTableView,
+  highHalf as high,
+  holdsFlow,
+  lowHalf as low,
+  walk,
+} from '../telemetry/flow-entries.ts';
 import type { Dataplane } from './dataplane.ts';
-import { type FlowTableView, flowTableView } from './flow-table.ts';
+import { FlowTable } from './flow-table.ts';
 
 /** A flow that was silent for longer does not count. */
 const idleSeconds = 10;
@@ -76,34 +83,29 @@ export function emptyLook(entryCount: number): FlowLook {
  * @param look of the walk before, and made that of this one. With `compare`, what came since then counts; without it
  *   each flow's mean since it was first seen
  */
-export function sumBucketLoads(view: FlowTableView, look?: FlowLook, compare = false): BucketLoads {
-  const { tags, entries, nsPerJiffy } = view;
-  const bytesView = new Uint8Array(entries.buffer, entries.byteOffset, entries.byteLength);
-  const u32 = new Uint32Array(entries.buffer, entries.byteOffset, entries.byteLength / 4);
-  const windowMs = compare && look !== undefined ? Number(view.monotonicNs - look.monotonicNs) / 1e6 : null;
+export function sumBucketLoads(table: FlowTableView, look?: FlowLook, compare = false): BucketLoads {
+  const { monotonicNs, jiffies, nsPerJiffy } = table.clock();
+  const windowMs = compare && look !== undefined ? Number(monotonicNs - look.monotonicNs) / 1e6 : null;
   const loads = emptyLoads(windowMs);
   const secondsPerJiffy = nsPerJiffy / 1e9;
   const idleJiffies = idleSeconds / secondsPerJiffy;
-  const nowLow = Number(view.jiffies & 0xffff_ffffn);
-  const now = Number(view.jiffies);
+  const nowLow = Number(jiffies & 0xffff_ffffn);
+  const now = Number(jiffies);
 
-  for (let entry = 0; entry < tags.length; entry++) {
-    if (!holdsFlow(tags[entry]!)) {
-      if (look !== undefined) look.created[entry] = 0;
-      continue;
-    }
-    const base = entry * words;
-    if (bytesView[entry * VnicFlow.size + at32.direction] !== VnicDirection.ingress) continue;
+  const visit = (index: number, { first, bytes: bytesView, u32, u64 }: FlowSlice): void => {
+    const entry = first + index;
+    const base = index * words;
+    if (bytesView[index * VnicFlow.size + at32.direction] !== VnicDirection.ingress) return;
     const verdict = u32[base + at32.verdict + low]!;
     const flags = (verdict >>> VnicVerdictLayout.flagShift) & 0xff;
-    if ((flags & VnicVerdictFlag.queues) !== 0) continue;
+    if ((flags & VnicVerdictFlag.queues) !== 0) return;
 
-    const base64 = entry * longs;
-    let packets = Number(entries[base64 + at64.packets]!);
-    let bytes = Number(entries[base64 + at64.bytes]!);
+    const base64 = index * longs;
+    let packets = Number(u64[base64 + at64.packets]!);
+    let bytes = Number(u64[base64 + at64.bytes]!);
     if ((flags & dropping) !== 0) {
-      packets -= Number(entries[base64 + at64.droppedPackets]!);
-      bytes -= Number(entries[base64 + at64.droppedBytes]!);
+      packets -= Number(u64[base64 + at64.droppedPackets]!);
+      bytes -= Number(u64[base64 + at64.droppedBytes]!);
     }
     const hash = u32[base + at32.hash]!;
     const created = u32[base + at32.created + low]! + u32[base + at32.created + high]! * 2 ** 32;
@@ -126,14 +128,21 @@ export function sumBucketLoads(view: FlowTableView, look?: FlowLook, compare = f
     // Differences of jiffies fit 32 bits; one that looks negative is of a packet that came after the clock was read.
     const idle = (nowLow - u32[base + at32.lastSeen + low]!) | 0;
     const row = (verdict >>> VnicVerdictLayout.azShift) & 0xf;
-    if (idle > idleJiffies || row >= rowCount) continue;
+    if (idle > idleJiffies || row >= rowCount) return;
     const bucket = hash & (bucketCount - 1);
     loads.flows[row]![bucket]!++;
-    if (newPackets <= 0 || seconds <= 0) continue;
+    if (newPackets <= 0 || seconds <= 0) return;
     loads.packetsPerSecond[row]![bucket]! += newPackets / seconds;
     loads.bytesPerSecond[row]![bucket]! += Math.max(newBytes, 0) / seconds;
-  }
-  if (look !== undefined) look.monotonicNs = view.monotonicNs;
+  };
+  walk(table, (slice) => {
+    const { first, tags } = slice;
+    for (let index = 0; index < tags.length; index++) {
+      if (holdsFlow(tags[index]!)) visit(index, slice);
+      else if (look !== undefined) look.created[first + index] = 0;
+    }
+  });
+  if (look !== undefined) look.monotonicNs = monotonicNs;
   return loads;
 }
 
@@ -150,9 +159,9 @@ export class BucketLoadMeter {
   }
 
   measure(): BucketLoads {
-    const view = flowTableView(this.#dataplane);
-    this.#look ??= emptyLook(view.tags.length);
-    const sinceMs = Number(view.monotonicNs - this.#look.monotonicNs) / 1e6;
-    return sumBucketLoads(view, this.#look, sinceMs >= leastWindowMs && sinceMs <= longestWindowMs);
+    using table = new FlowTable(this.#dataplane);
+    this.#look ??= emptyLook(table.length);
+    const sinceMs = Number(table.clock().monotonicNs - this.#look.monotonicNs) / 1e6;
+    return sumBucketLoads(table, this.#look, sinceMs >= leastWindowMs && sinceMs <= longestWindowMs);
   }
 }

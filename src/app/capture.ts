@@ -115,18 +115,10 @@ export function readCapture(dataplane: Dataplane, session: number, now = process
     bytes += record.length;
     if (bytes >= READ_BYTES) break;
   }
-  const captured = capture.u64(0, offsets.captured);
-  renew(dataplane, state, captured, now);
+  const counters = countersOf(capture);
+  renew(dataplane, state, counters.captured, now);
   if (wasInterrupted) control.storeU32(0, captureSwitch, 1);
-  return {
-    packets,
-    matched: capture.u64(0, offsets.matched),
-    captured,
-    overAllowance: capture.u64(0, offsets.overAllowance),
-    ringFull: capture.u64(0, offsets.ringFull),
-    wasInterrupted,
-    isComplete: captured >= state.most,
-  };
+  return { packets, ...counters, wasInterrupted, isComplete: counters.captured >= state.most };
 }
 
 /** A bucket of one second's packets that fills with time. */
@@ -143,13 +135,37 @@ function renew({ capture }: Dataplane, state: VnicCapture, captured: bigint, now
   capture.storeU64(0, offsets.leaseNs, now + BigInt(CAPTURE_LEASE_MS) * NS_PER_MS);
 }
 
-/** False for a session that is over: nothing is done to another one. */
-export function stopCapture(dataplane: Dataplane, session: number): boolean {
-  if (dataplane.capture.u32(0, offsets.session) !== session) return false;
-  dataplane.control.storeU32(0, captureSwitch, 0);
-  dataplane.capture.storeU64(0, offsets.leaseNs, 0n);
-  dataplane.capture.storeU32(0, offsets.session, 0);
-  return true;
+/** What was captured. Null for a session that is over: nothing is done to another one. */
+export function stopCapture({ capture, control }: Dataplane, session: number): CaptureCounters | null {
+  if (session === 0 || capture.u32(0, offsets.session) !== session) return null;
+  control.storeU32(0, captureSwitch, 0);
+  capture.storeU64(0, offsets.leaseNs, 0n);
+  capture.storeU32(0, offsets.session, 0);
+  return countersOf(capture);
+}
+
+/**
+ * Ends a capture of which nobody asks for packets any more. The programs stopped it when its lease ran out; whoever was
+ * only held up may go on for as long again. Null: there is none.
+ */
+export function endAbandonedCapture(dataplane: Dataplane, now = process.hrtime.bigint()): CaptureCounters | null {
+  const { capture } = dataplane;
+  const abandonedNs = capture.u64(0, offsets.leaseNs) + BigInt(CAPTURE_LEASE_MS) * NS_PER_MS;
+  return now < abandonedNs ? null : stopCapture(dataplane, capture.u32(0, offsets.session));
+}
+
+/** For the event about it. */
+export function captureEnded(reason: 'stopped' | 'abandoned', counters: CaptureCounters): Record<string, unknown> {
+  return { reason, ...Object.fromEntries(Object.entries(counters).map(([name, value]) => [name, Number(value)])) };
+}
+
+function countersOf(capture: Dataplane['capture']): CaptureCounters {
+  return {
+    matched: capture.u64(0, offsets.matched),
+    captured: capture.u64(0, offsets.captured),
+    overAllowance: capture.u64(0, offsets.overAllowance),
+    ringFull: capture.u64(0, offsets.ringFull),
+  };
 }
 
 function requireSession({ capture }: Dataplane, session: number): void {

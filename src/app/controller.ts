@@ -3,43 +3,34 @@
  * Everything that can be asked of the product, as functions over plain data. The command line calls it; whoever changes
  * something holds the lock for the whole operation, so two commands never interleave.
  */
-import { randomInt } from 'node:crypto';
-import { release } from 'node:os';
 import path from 'node:path';
-import { validateAzs } from '../config/azs.ts';
-import { formatDevice, parseDevice } from '../config/device.ts';
 import { VnicError } from '../errors.ts';
 import { type Link, linksIn } from '../loader/device-watch.ts';
 import type { Native } from '../loader/ffi/index.ts';
 import { FileLock } from '../loader/lock.ts';
-import { inNetns } from '../loader/netns.ts';
 import { type DeviceId, deviceText, PinFolder, pinnedDevices } from '../loader/pins.ts';
-import { type DeviceFacts, diagnose, type Finding, gatherFacts, refuseIfBlocked } from '../loader/preflight/index.ts';
+import { diagnose, type Finding } from '../loader/preflight/index.ts';
 import { rxQueuesOf } from '../loader/preflight/rules/queues.ts';
 import { VnicLimits } from '../maps/generated/abi.ts';
-import { validateRules } from '../steering/rules/validate.ts';
+import { chooseRedirect, type RedirectChoice } from '../steering/redirect.ts';
 import type { DeviceSample } from '../telemetry/metrics/sample.ts';
-import { LINK_XDP, performAttach, planAttach } from './attach.ts';
-import { type AttachRequest, type AttachResult, attachDefaults, requestOf } from './attach-request.ts';
+import { LINK_XDP, performAttach } from './attach.ts';
+import { prepareAttach } from './attach-plan.ts';
+import { type AttachRequest, type AttachResult, refuseCopies, requestOf } from './attach-request.ts';
 import { AttachedDevice } from './attached-device.ts';
 import { Dataplane } from './dataplane.ts';
 import { DeviceModel } from './device-model.ts';
 import type { Drift } from './drift.ts';
 import { Leftovers } from './leftovers.ts';
-import { deviceShape, onlineCpus } from './machine.ts';
 import { MachineTelemetry } from './machine-telemetry.ts';
+import { defaultEgress } from './new-record.ts';
 import { OpenDevices } from './open-devices.ts';
-import {
-  type DamageReport,
-  type DataplaneSettings,
-  type DeviceRecord,
-  RECORD_VERSION,
-  type RecordDraft,
-  RecordStore,
-  recordConfig,
-} from './record.ts';
+import { type DamageReport, RecordStore, recordConfig } from './record.ts';
+import { factsOf, redirectFacts } from './redirect-facts.ts';
+import { dueText } from './redirecting.ts';
 import { Settlement } from './settlement.ts';
-import { objectSha256, type UpgradeReport, upgradeDataplane } from './upgrade.ts';
+import { DeviceTuning, type Released } from './tuning/device-tuning.ts';
+import { type UpgradeReport, upgradeDataplane } from './upgrade.ts';
 
 export interface ControllerOptions {
   native: Native;
@@ -64,21 +55,26 @@ export class Controller {
   readonly native: Native;
   readonly records: RecordStore;
   readonly telemetry: MachineTelemetry;
+  readonly tuning: DeviceTuning;
   readonly #lockFile: string;
   readonly #lockTimeoutMs: number;
   readonly #leftovers: Leftovers;
   readonly #open: OpenDevices | null;
   #hasLock = false;
+  /** Recorded devices that are there, as of the last time that this process had the lock: a daemon has it every second. */
+  #present: DeviceId[] | null = null;
   readonly #settlement: Settlement;
 
   constructor(options: ControllerOptions) {
     this.native = options.native;
     this.records = new RecordStore(options.stateFolder, options.onDamage);
     this.telemetry = new MachineTelemetry(options.native);
+    this.tuning = new DeviceTuning(options.native, options.stateFolder);
     this.#leftovers = new Leftovers(options.native, this.records);
     this.#open = options.keepOpen === true ? new OpenDevices() : null;
     const { native } = options;
-    const parts = { native, records: this.records, leftovers: this.#leftovers, open: this.#open };
+    const { records, tuning } = this;
+    const parts = { native, records, tuning, leftovers: this.#leftovers, open: this.#open };
     this.#settlement = new Settlement(parts);
     this.#lockFile = path.join(options.runFolder ?? RUN_FOLDER, 'vnicctl.lock');
     this.#lockTimeoutMs = options.lockTimeoutMs ?? LOCK_TIMEOUT_MS;
@@ -88,12 +84,25 @@ export class Controller {
   locked<T>(action: () => T): T {
     if (this.#hasLock) return action();
     using _lock = FileLock.acquire(this.native, this.#lockFile, this.#lockTimeoutMs);
+    return this.#holding(action);
+  }
+
+  /** As `locked`, but does nothing and gives null while somebody else has the lock: the thread does not wait. */
+  lockedIfFree<T>(action: () => T): T | null {
+    const lock = FileLock.tryAcquire(this.native, this.#lockFile);
+    if (!(lock instanceof FileLock)) return null;
+    using _lock = lock;
+    return this.#holding(action);
+  }
+
+  #holding<T>(action: () => T): T {
     this.#settlement.settleAll();
     this.#hasLock = true;
     try {
       return action();
     } finally {
       this.#hasLock = false;
+      this.#present = null;
     }
   }
 
@@ -111,13 +120,16 @@ export class Controller {
   }
 
   /** What would block or degrade attaching. Changes nothing. Throws `not_found` for an unknown namespace. */
-  doctor(device: DeviceId, options: { mode: 'native' | 'generic'; queues?: number }): Finding[] {
-    return diagnose(this.#facts(device), options);
-  }
-
-  #facts(device: DeviceId): DeviceFacts {
-    const pinFolder = this.pins(device).path;
-    return inNetns(this.native, device.netns, () => gatherFacts(this.native, device.name, { pinFolder }));
+  doctor(
+    device: DeviceId,
+    options: { mode: 'native' | 'generic'; queues?: number },
+  ): { findings: Finding[]; redirect: RedirectChoice | null } {
+    const facts = factsOf(this.native, device);
+    const findings = diagnose(facts, options);
+    if (facts.link === null) return { findings, redirect: null };
+    const queues = options.queues ?? Math.min(rxQueuesOf(facts.link), VnicLimits.maxQueues);
+    const settings = { mode: options.mode, egress: defaultEgress(), queues };
+    return { findings, redirect: chooseRedirect('auto', redirectFacts(this.native, facts, { device, settings })) };
   }
 
   /**
@@ -126,6 +138,7 @@ export class Controller {
    */
   attach(device: DeviceId, request: AttachRequest): AttachResult {
     return this.locked(() => {
+      refuseCopies(request);
       this.#requireSettled(device);
       this.#settlement.settleForeign(device);
       if (this.isAttached(device)) {
@@ -133,86 +146,28 @@ export class Controller {
           remedy: `See vnicctl status ${asArguments(device)}; to change how it is attached, detach first.`,
         });
       }
-      const earlier = request.config === undefined ? (request.earlier ?? this.records.read(device)) : null;
-      const given = request.config ?? (earlier === null ? parseDevice(device.name, {}) : recordConfig(earlier));
-      const config = request.queues === undefined ? given : { ...given, numQueues: request.queues };
-      const asked = config.numQueues;
-      const facts = this.#facts(device);
-      const findings = diagnose(facts, { mode: request.mode, ...(asked === undefined ? {} : { queues: asked }) });
-      refuseIfBlocked(findings);
-      const shape = inNetns(this.native, device.netns, () => deviceShape(device.name));
-      const inUse = facts.link === null ? shape.rxQueues : rxQueuesOf(facts.link);
-      const queueCount = asked ?? Math.min(inUse, VnicLimits.maxQueues);
-      validateAzs(config.azs, queueCount);
-      validateRules(config.rules, { queues: queueCount, maxRules: request.maxRules ?? attachDefaults.maxRules });
-      const model = DeviceModel.plan(config, queueCount, onlineCpus());
-      const record = this.#newRecord(device, request, model, { mac: shape.mac, earlier });
       const pins = this.pins(device);
-      const actions = planAttach({ record, model, ifindex: shape.ifindex }, pins.path);
-      if (request.dryRun !== true) {
-        const ports = { native: this.native, pins, records: this.records };
-        performAttach({ record, model, ifindex: shape.ifindex }, actions, ports).close();
-      }
-      return {
-        device: deviceText(device),
-        mode: request.mode,
-        egress: record.settings.egress,
-        queues: queueCount,
-        azs: config.azs.length,
-        rules: config.rules.length,
-        source: request.config !== undefined ? 'config' : earlier === null ? 'defaults' : 'record',
-        actions,
-        findings,
-        performed: request.dryRun !== true,
-      };
+      const { native, records, tuning } = this;
+      const { input, actions, result } = prepareAttach({ native, records, tuning, pins }, device, request);
+      if (result.performed) performAttach(input, actions, { native, pins, records }).close();
+      return result;
     });
   }
 
-  #newRecord(
-    device: DeviceId,
-    request: AttachRequest,
-    model: DeviceModel,
-    from: { mac: string; earlier: DeviceRecord | null },
-  ): RecordDraft {
-    const queueCpus = model.topology.queues.map((queue) => queue.cpu);
-    const settings: DataplaneSettings = {
-      mode: request.mode,
-      egress: request.egress ?? (hasTcx(release()) ? 'tcx' : 'clsact'),
-      queues: queueCpus.length,
-      queueCpus,
-      maxFlows: request.maxFlows ?? attachDefaults.maxFlows,
-      maxRules: request.maxRules ?? attachDefaults.maxRules,
-      hashSeed: randomInt(2 ** 32),
-      deliverMetadata: request.deliverMetadata ?? false,
-      cpuQueueSize: attachDefaults.cpuQueueSize,
-    };
-    return {
-      version: RECORD_VERSION,
-      device,
-      mac: from.mac,
-      settings,
-      spec: formatDevice(model.config),
-      failedAzs: from.earlier?.failedAzs ?? [],
-      homeMoves: from.earlier?.homeMoves,
-      lastRebalance: from.earlier?.lastRebalance,
-      ruleGeneration: 0,
-      configSha256: request.configSha256 ?? request.earlier?.configSha256 ?? null,
-      objectSha256: objectSha256(),
-      clsactMade: false,
-    };
-  }
-
-  /** Detaches and puts back what attach changed. `force` also removes pins that this version cannot read. */
-  detach(device: DeviceId, force = false): void {
-    this.locked(() => {
+  /** Detaches, and puts back what attaching and tuning changed. `force`: whatever the pins are, and over others' settings. */
+  detach(device: DeviceId, force = false): Released {
+    return this.locked(() => {
       if (!this.isAttached(device)) throw notAttached(device);
       this.#open?.drop(device);
       if (!force) {
         this.#requireSettled(device);
         using _dataplane = Dataplane.open(this.native, this.pins(device));
       }
+      this.tuning.end(device);
       this.#leftovers.takeOff(device);
+      const released = this.tuning.restore(device, undefined, force);
       this.records.remove(device);
+      return released;
     });
   }
 
@@ -315,9 +270,10 @@ export class Controller {
 
   /** What the metrics say of every device that is there. One that cannot be read is left out: its status says why. */
   samples(): DeviceSample[] {
-    return this.records.devices().flatMap((device) => {
+    this.#present ??= this.records.devices().filter((device) => this.isPresent(device));
+    return this.#present.flatMap((device) => {
       try {
-        return this.isPresent(device) ? [this.readDevice(device, (attached) => attached.sample())] : [];
+        return [this.readDevice(device, (attached) => attached.sample())];
       } catch (error) {
         if (error instanceof VnicError) return [];
         throw error;
@@ -350,7 +306,12 @@ export class Controller {
     if (this.isPresent(device)) {
       const { drift, actions } = this.withDevice(device, (attached) => {
         const found = attached.drift();
-        return { drift: found, actions: attached.mend(found, !dryRun) };
+        const actions = attached.mend(found, !dryRun);
+        const due = attached.redirecting.due();
+        // XPS that came back is drift.
+        if (due.kind === 'none' || attached.redirecting.lost().length > 0) return { drift: found, actions };
+        if (!dryRun) attached.redirecting.act(due);
+        return { drift: found, actions: [...actions, dueText(due)] };
       });
       const renamed = drift.find(({ what }) => what === 'device name')?.kernel;
       const isHere = renamed !== undefined && this.links(device.netns).has(renamed);
@@ -389,6 +350,8 @@ export class Controller {
       const report = upgradeDataplane({ native: this.native, pins, settings: record.settings });
       using attached = this.open(device);
       attached.noteUpgrade(report.objectSha256);
+      // virtio_net forgets its RSS table whenever it takes a program.
+      if (report.pausesQueues) attached.redirecting.tell();
       return report;
     });
   }
@@ -396,6 +359,11 @@ export class Controller {
   /** Devices that this process holds open. */
   heldOpen(): AttachedDevice[] {
     return this.#open?.all() ?? [];
+  }
+
+  /** Gives back memory that devices held open need for changes only. */
+  rest(): void {
+    for (const { dataplane } of this.heldOpen()) dataplane.rest();
   }
 
   /** Closes a device that is gone. Its record stays. */
@@ -420,19 +388,13 @@ export interface DeviceSummary {
 /** Errors after which memory, disk and kernel may differ. */
 const interrupting = new Set(['failed', 'kernel_refused', 'state_damaged']);
 
-function asFailure(error: unknown): VnicError {
+export function asFailure(error: unknown): VnicError {
   return error instanceof VnicError ? error : new VnicError('failed', String(error), { cause: error });
 }
 
 /** A device as vnicctl's command line names it. */
 function asArguments({ name, netns }: DeviceId): string {
   return netns === null ? name : `${name} --netns ${netns}`;
-}
-
-/** tcx came with Linux 6.6. @param kernelRelease as `uname -r` prints it */
-export function hasTcx(kernelRelease: string): boolean {
-  const [major = 0, minor = 0] = kernelRelease.split('.').map(Number);
-  return major > 6 || (major === 6 && minor >= 6);
 }
 
 function notAttached(device: DeviceId): VnicError {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A loaded dataplane: its maps and programs, made new from the object or adopted from their pins. */
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { VnicError } from '../errors.ts';
 import type { Fd } from '../loader/fd.ts';
 import type { Native } from '../loader/ffi/index.ts';
 import { BpfObject, type ObjectSettings } from '../loader/object.ts';
 import type { PinFolder } from '../loader/pins.ts';
+import type { StructCodec } from '../maps/codec.ts';
 import {
   VnicAbi,
   VnicAzIndex,
@@ -26,6 +26,7 @@ import {
   VnicReplayFrame,
   VnicRtt,
   VnicRuleAction,
+  VnicRuleCell,
   VnicRuleState,
   VnicShape,
   VnicShapeCount,
@@ -33,6 +34,8 @@ import {
   VnicWatch,
 } from '../maps/generated/abi.ts';
 import { BpfMap, CpuMap, HashMap, MapOfMaps, MappedArray, ProgArray, RingBuffer } from '../maps/index.ts';
+import { projectFile } from '../project.ts';
+import { type RuleCounterField, readRuleCounters } from '../telemetry/rule-counters.ts';
 import { jiffyNs, possibleCpuCount } from './machine.ts';
 import {
   checkRuleMaps,
@@ -47,9 +50,7 @@ import {
 } from './pinned-maps.ts';
 
 /** The compiled programs: those of this tree, or another build of them by VNIC_BPF_OBJECT. */
-export const objectPath = path.resolve(
-  process.env['VNIC_BPF_OBJECT'] || fileURLToPath(new URL('../../build/bpf/vnic.bpf.o', import.meta.url)),
-);
+export const objectPath = path.resolve(process.env['VNIC_BPF_OBJECT'] || projectFile('build/bpf/vnic.bpf.o'));
 
 export const programNames = [
   'vnic_root',
@@ -81,6 +82,8 @@ export interface DataplaneSize {
 const LATENCY_SAMPLE_SHIFT = 6;
 /** A CPUMAP ring of 16,384 packets, taken out at 33,000 a second. */
 const RESIDENCE_NS = 500e6;
+/** A driver's poll, and the jiffies for which GRO may keep a TCP segment of it. */
+const POLL_RESIDENCE_NS = 10e6;
 /** A queueing discipline of 1000 packets of 1500 bytes, sent at 1 Gbit/s. */
 const TX_RESIDENCE_NS = 12e6;
 /** VNIC_SHAPE_HORIZON_TICKS in bpf/limiter.h. */
@@ -114,6 +117,7 @@ function objectSettings(native: Native, size: DataplaneSize): ObjectSettings {
       vnic_flow_sets: { maxEntries: sets },
       vnic_rule_actions: { maxEntries: size.maxRules * VnicLimits.ruleSets },
       vnic_rule_states: { maxEntries: size.maxRules },
+      vnic_rule_cells: { maxEntries: cpus * VnicLimits.ruleCells },
       vnic_cpus: { maxEntries: cpus },
       vnic_queue_stats: { maxEntries: cpus * VnicLimits.maxQueues },
       vnic_cpu_stats: { maxEntries: cpus },
@@ -125,6 +129,7 @@ function objectSettings(native: Native, size: DataplaneSize): ObjectSettings {
       vnic_flow_hash_keys: flowHashKeys(size.hashSeed),
       vnic_flow_protected_jiffies: jiffies(1e9),
       vnic_residence_jiffies: jiffies(RESIDENCE_NS),
+      vnic_poll_residence_jiffies: jiffies(POLL_RESIDENCE_NS),
       vnic_tx_residence_jiffies: jiffies(TX_RESIDENCE_NS),
       vnic_shape_residence_jiffies: jiffies(SHAPE_HORIZON_NS),
       vnic_gro_hold_ns: 2 * jiffyNs(native),
@@ -141,6 +146,8 @@ export class Dataplane implements Disposable {
   readonly #maps: ReadonlyMap<MapName, BpfMap>;
   readonly #programs: ReadonlyMap<ProgramName, Fd>;
   readonly #opened: Disposable[] = [];
+  /** Megabytes each, and used by changes and by who looks around, not by every scrape. */
+  readonly #onDemand: { rest(): void }[] = [];
 
   readonly progs: ProgArray;
   readonly control: MappedArray<VnicControl>;
@@ -152,6 +159,7 @@ export class Dataplane implements Disposable {
   readonly shapeCounts: MappedArray<VnicShapeCount>;
   readonly ruleActions: MappedArray<VnicRuleAction>;
   readonly ruleStates: MappedArray<VnicRuleState>;
+  readonly ruleCells: MappedArray<VnicRuleCell>;
   readonly azPrefixes: HashMap<VnicAzPrefix, VnicAzIndex>;
   readonly cpus: CpuMap;
   readonly queueStats: MappedArray<VnicQueueStats>;
@@ -172,21 +180,23 @@ export class Dataplane implements Disposable {
     this.native = native;
     this.#maps = maps;
     this.#programs = programs;
-    const mapped = <T>(name: MapName, codec: ConstructorParameters<typeof MappedArray<T>>[2]): MappedArray<T> => {
-      const array = new MappedArray<T>(native, this.#map(name), codec);
+    const mapped = <T>(name: MapName, codec: StructCodec<T>, onDemand = false): MappedArray<T> => {
+      const array = new MappedArray<T>(native, this.#map(name), codec, { onDemand });
       this.#opened.push(array);
+      if (onDemand) this.#onDemand.push(array);
       return array;
     };
     this.progs = new ProgArray(native, this.#map('vnic_progs'));
     this.control = mapped('vnic_control', VnicControl);
-    this.table = mapped('vnic_table', VnicTableRow);
-    this.flows = mapped('vnic_flows', VnicFlow);
-    this.flowSets = mapped('vnic_flow_sets', VnicFlowSet);
+    this.table = mapped('vnic_table', VnicTableRow, true);
+    this.flows = mapped('vnic_flows', VnicFlow, true);
+    this.flowSets = mapped('vnic_flow_sets', VnicFlowSet, true);
     this.rules = new MapOfMaps(native, this.#map('vnic_rules'));
     this.shapes = mapped('vnic_shapes', VnicShape);
     this.shapeCounts = mapped('vnic_shape_counts', VnicShapeCount);
-    this.ruleActions = mapped('vnic_rule_actions', VnicRuleAction);
-    this.ruleStates = mapped('vnic_rule_states', VnicRuleState);
+    this.ruleActions = mapped('vnic_rule_actions', VnicRuleAction, true);
+    this.ruleStates = mapped('vnic_rule_states', VnicRuleState, true);
+    this.ruleCells = mapped('vnic_rule_cells', VnicRuleCell, true);
     this.azPrefixes = new HashMap(native, this.#map('vnic_az_prefixes'), VnicAzPrefix, VnicAzIndex);
     this.cpus = new CpuMap(native, this.#map('vnic_cpus'));
     this.queueStats = mapped('vnic_queue_stats', VnicQueueStats);
@@ -323,12 +333,24 @@ export class Dataplane implements Disposable {
     );
   }
 
+  /** Counters of the rule that has the slot in the live set. */
+  ruleCounters(slot: number): Record<RuleCounterField, bigint> {
+    const set = this.control.u32(0, VnicControl.offsets.ruleGeneration) % VnicLimits.ruleSets;
+    const id = this.ruleActions.u32(set * this.maxRules + slot, VnicRuleAction.offsets.ruleId);
+    return readRuleCounters(this, slot, id);
+  }
+
   get maxFlows(): number {
     return this.flows.length;
   }
 
   get maxRules(): number {
     return this.ruleStates.length;
+  }
+
+  /** Unmaps what is large and may not be used again soon; it is mapped again when it is used. */
+  rest(): void {
+    for (const array of this.#onDemand) array.rest();
   }
 
   /** Unmaps and closes; pins and attachments stay. */

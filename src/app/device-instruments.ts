@@ -4,11 +4,12 @@ import { statSync } from 'node:fs';
 import { VnicError } from '../errors.ts';
 import { DriverStatistics } from '../loader/ethtool-stats.ts';
 import type { DeviceId } from '../loader/pins.ts';
-import { VnicNone } from '../maps/generated/abi.ts';
+import { VnicControl, VnicNone } from '../maps/generated/abi.ts';
 import { readQueueCounters } from '../telemetry/counters.ts';
 import type { QueueDriverDrops } from '../telemetry/driver-drops.ts';
 import { type Part, unavailable } from '../telemetry/metrics/part.ts';
 import type { DeviceTraces } from '../telemetry/traces/model.ts';
+import type { SocketTimes } from '../telemetry/traces/socket-times.ts';
 import type { TracedDevice } from '../telemetry/traces/tracer.ts';
 import type { Dataplane } from './dataplane.ts';
 import type { MachineTelemetry } from './machine-telemetry.ts';
@@ -26,6 +27,7 @@ export interface InstrumentParts {
 export class DeviceInstruments {
   readonly #parts: InstrumentParts;
   #traced: TracedDevice | null = null;
+  #hasSocketPlace = false;
   #statistics: DriverStatistics | null = null;
   #drops: { part: Part<QueueDriverDrops[]>; untilMs: number } | null = null;
 
@@ -45,6 +47,21 @@ export class DeviceInstruments {
     const { queues, queueCpu } = dataplane.control.read(0);
     const ringCpus = [...queueCpu.subarray(0, queues)].filter((cpu) => cpu !== VnicNone.noCpu);
     return { mapId: dataplane.cpus.map.id, netns, ifindex, ringCpus };
+  }
+
+  /** The first call begins to measure, where that is asked for. */
+  socketTimes(): SocketTimes {
+    const { dataplane, telemetry } = this.#parts;
+    const { place, times } = telemetry.socketTimes(dataplane.cpus.map.id);
+    if (place !== null) this.#setSocketPlace(place);
+    return times;
+  }
+
+  #setSocketPlace(place: number): void {
+    const { control } = this.#parts.dataplane;
+    const { socketPlace } = VnicControl.offsets;
+    if (control.u32(0, socketPlace) !== place) control.storeU32(0, socketPlace, place);
+    this.#hasSocketPlace = place !== 0;
   }
 
   driverDrops(): Part<QueueDriverDrops[]> {
@@ -68,6 +85,7 @@ export class DeviceInstruments {
   }
 
   close(): void {
+    if (this.#hasSocketPlace) this.#setSocketPlace(0);
     this.#parts.telemetry.release(this.#parts.dataplane.cpus.map.id);
   }
 }

@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** An open device as the metrics see it. */
 import { deviceText } from '../loader/pins.ts';
+import { type Part, unavailable } from '../telemetry/metrics/part.ts';
 import { readProgramRuns } from '../telemetry/metrics/programs.ts';
-import { type DeviceSample, DeviceSampler, defaultMetricSettings } from '../telemetry/metrics/sample.ts';
+import {
+  type DeviceDescription,
+  type DeviceSample,
+  DeviceSampler,
+  defaultMetricSettings,
+} from '../telemetry/metrics/sample.ts';
 import {
   countFailover,
   countPlannedMoves,
@@ -10,10 +16,12 @@ import {
   newSwitchCounters,
   type SwitchCounters,
 } from '../telemetry/metrics/switches.ts';
-import { readTopFlowBytes } from '../telemetry/metrics/top-flows.ts';
+import { topFlowBytes } from '../telemetry/metrics/top-flows.ts';
+import type { SocketTimes } from '../telemetry/traces/socket-times.ts';
 import { type Dataplane, programNames } from './dataplane.ts';
 import { DeviceInstruments, type InstrumentParts } from './device-instruments.ts';
 import type { AzChange, AzStatus } from './device-status.ts';
+import { FlowTable } from './flow-table.ts';
 import { onlineCpus } from './machine.ts';
 import type { MachineTelemetry } from './machine-telemetry.ts';
 import { type PerfReport, perfReport } from './perf-report.ts';
@@ -29,7 +37,8 @@ export class DeviceMetrics {
   readonly #instruments: DeviceInstruments;
   readonly #cpuNodes = new Map(onlineCpus().map(({ cpu, numaNode }) => [cpu, numaNode]));
   readonly #switches: SwitchCounters = newSwitchCounters();
-  #topFlows: { bytes: bigint[]; untilMs: number } = { bytes: [], untilMs: 0 };
+  #topFlows: Part<bigint[]> = unavailable('the flow table is being looked through');
+  #topFlowsUntilMs = 0;
 
   constructor(parts: InstrumentParts) {
     this.#dataplane = parts.dataplane;
@@ -42,9 +51,20 @@ export class DeviceMetrics {
   begin(): void {
     this.#instruments.traces();
     this.#instruments.driverDrops();
+    this.#instruments.socketTimes();
+    this.#topFlowBytes();
   }
 
-  sample(record: DeviceRecord, azs: readonly AzStatus[]): DeviceSample {
+  socketTimes(): SocketTimes {
+    return this.#instruments.socketTimes();
+  }
+
+  /** @param beside what goes on beside the packets */
+  sample(
+    record: DeviceRecord,
+    azs: readonly AzStatus[],
+    beside: Pick<DeviceDescription, 'coalescing' | 'redirect'>,
+  ): DeviceSample {
     const dataplane = this.#dataplane;
     const programs = programNames.map((name) => [name, dataplane.program(name)] as const);
     return this.#sampler.read({
@@ -55,7 +75,9 @@ export class DeviceMetrics {
       programs: readProgramRuns(dataplane.native, programs, this.#telemetry.countsRuns),
       traces: this.#instruments.traces(),
       driverDrops: this.#instruments.driverDrops(),
+      socketTimes: this.#instruments.socketTimes(),
       switches: this.#switches,
+      ...beside,
     });
   }
 
@@ -71,13 +93,23 @@ export class DeviceMetrics {
     });
   }
 
-  #topFlowBytes(): bigint[] {
+  /** As they were found last. A scrape does not wait for the next walk, it only begins one. */
+  #topFlowBytes(): Part<bigint[]> {
     const now = performance.now();
-    if (now >= this.#topFlows.untilMs) {
-      const bytes = readTopFlowBytes(this.#dataplane, defaultMetricSettings.maxTopFlows);
-      this.#topFlows = { bytes, untilMs: now + TOP_FLOWS_FOR_MS };
+    if (now >= this.#topFlowsUntilMs) {
+      this.#topFlowsUntilMs = now + TOP_FLOWS_FOR_MS;
+      void this.#findTopFlows();
     }
-    return this.#topFlows.bytes;
+    return this.#topFlows;
+  }
+
+  async #findTopFlows(): Promise<void> {
+    try {
+      using table = new FlowTable(this.#dataplane);
+      this.#topFlows = await topFlowBytes(table, defaultMetricSettings.maxTopFlows);
+    } catch (error) {
+      this.#topFlows = unavailable(error instanceof Error ? error.message : String(error));
+    }
   }
 
   countFailover({ az, plan, commitNs }: AzChange, cause: FailoverCause): void {

@@ -22,6 +22,8 @@ export class DeviceModel {
   readonly rules: readonly Rule[];
   readonly topology: Topology;
   #planned: SteeringTable | undefined;
+  /** The last state that was asked for: every look at a device asks for the same. */
+  #homeState: { key: string; state: SteeringState } | undefined;
 
   private constructor(config: DeviceConfig, topology: Topology) {
     this.config = config;
@@ -51,8 +53,13 @@ export class DeviceModel {
 
   /** All queues usable but those of failed AZs. @param homeMoves what rebalancing made of the home table */
   homeState(failedAzs: readonly string[] = [], homeMoves: readonly string[] = []): SteeringState {
-    const failed = failedAzs.map((name) => this.azIndex(name)).filter((index) => index !== 0);
-    return initialState(this.topology, failed, { policy: this.config.failover.policy, home: this.#home(homeMoves) });
+    const key = JSON.stringify([failedAzs, homeMoves]);
+    if (this.#homeState?.key !== key) {
+      const failed = failedAzs.map((name) => this.azIndex(name)).filter((index) => index !== 0);
+      const options = { policy: this.config.failover.policy, home: this.#home(homeMoves) };
+      this.#homeState = { key, state: initialState(this.topology, failed, options) };
+    }
+    return this.#homeState.state;
   }
 
   #home(homeMoves: readonly string[]): SteeringTable {

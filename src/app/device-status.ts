@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What can be known of an attached device, and what a change of it did: plain data. */
+
 import type { AzConfig } from '../steering/azs.ts';
 import type { StateChange } from '../steering/plan-az.ts';
 import type { RuleChanges } from '../steering/rules/changes.ts';
@@ -10,6 +11,8 @@ import type { FailoverCause } from '../telemetry/metrics/switches.ts';
 import type { AzWatchStatus } from './az-watch-status.ts';
 import type { Drift } from './drift.ts';
 import type { EgressHook, FailedAz } from './record.ts';
+import type { RedirectStatus } from './redirecting.ts';
+import type { CoalescingStatus } from './tuning/auto-coalescing.ts';
 
 export interface RuleCounters {
   packets: number;
@@ -65,6 +68,7 @@ export interface DeviceStatus {
   mode: 'native' | 'generic';
   egress: EgressHook;
   queues: number;
+  redirect: RedirectStatus;
   ifindex: number;
   activeTable: number | null;
   ruleGeneration: number;
@@ -74,6 +78,8 @@ export interface DeviceStatus {
   latency: LatencySummary;
   drift: Drift[];
   /** State files of the device that could not be read and were kept aside. */
+  /** Null: no daemon adapts it. */
+  coalescing: CoalescingStatus | null;
   damagedFiles: string[];
 }
 

@@ -20,6 +20,7 @@ export interface Drift {
     | 'lost AZs'
     | 'AZ watch'
     | 'CPUMAP'
+    | 'XPS'
     | 'XDP link'
     | 'egress link'
     | 'device name';
@@ -38,11 +39,14 @@ export interface DriftParts {
   config: DeviceConfig;
   /** Queues that the recorded state has in use. */
   usableQueues: bigint;
+  /** Settings of the device that were taken over and are not as they were left. */
+  lostSettings: readonly string[];
   /** Bit set of the AZs that are recorded as failed, by row. */
   lostAzs: number;
 }
 
-export function findDrift(parts: DriftParts): Drift[] {
+/** @param countAgeMs how old the count of the kernel's rules may be */
+export function findDrift(parts: DriftParts, countAgeMs = 0): Drift[] {
   const { dataplane, rules, tables, pins, record, ruleCount, config, usableQueues, lostAzs } = parts;
   const drift: Drift[] = [];
   const add = (what: Drift['what'], spec: unknown, kernel: unknown): void => {
@@ -50,7 +54,7 @@ export function findDrift(parts: DriftParts): Drift[] {
   };
   const { settings, ruleGeneration } = record;
   if (rules.generation() !== ruleGeneration) add('rule generation', ruleGeneration, rules.generation());
-  const loaded = rules.slots().size;
+  const loaded = rules.count(countAgeMs);
   if (loaded !== ruleCount) add('rules', ruleCount, loaded);
   const word = tables.word();
   const inUse = word.table === null ? 'steering is off' : maskText(tables.usableQueues(word.table));
@@ -61,6 +65,7 @@ export function findDrift(parts: DriftParts): Drift[] {
   if (needsWatch(config) && !isWatching(dataplane)) add('AZ watch', 'running', 'stopped');
   const missing = [...new Set(settings.queueCpus)].filter((cpu) => dataplane.cpus.get(cpu) === undefined);
   if (missing.length > 0) add('CPUMAP', 'an entry for each CPU', `none for CPU ${missing.join(', ')}`);
+  if (parts.lostSettings.length > 0) add('XPS', 'none', `on ${parts.lostSettings.join(', ')}`);
   using link = pins.open(LINK_XDP);
   const { ifindex } = linkInfo(dataplane.native, link);
   if (ifindex === 0) add('XDP link', 'attached', 'its device is gone');
@@ -82,7 +87,7 @@ export interface Repair {
 export function repairsFor(
   drift: readonly Drift[],
   ruleCount: number,
-  repair: Record<'cpumap' | 'rules' | 'table' | 'watch', () => void>,
+  repair: Record<'cpumap' | 'rules' | 'table' | 'watch' | 'device', () => void>,
 ): Repair[] {
   const has = (...what: Drift['what'][]): boolean => drift.some((entry) => what.includes(entry.what));
   return [
@@ -90,6 +95,7 @@ export function repairsFor(
     ...(has('rules', 'rule generation')
       ? [{ text: `load the ${ruleCount} rules that are recorded`, perform: repair.rules }]
       : []),
+    ...(has('XPS') ? [{ text: 'clear XPS again', perform: repair.device }] : []),
     ...(has('AZ watch') ? [{ text: 'start the watch of AZs', perform: repair.watch }] : []),
     ...(has('steering table', 'lost AZs')
       ? [{ text: 'write the steering table that belongs to the recorded state', perform: repair.table }]

@@ -2,7 +2,7 @@
 /** What the loaded dataplane would do with a packet: asked of the program itself, without any side effect. */
 import { VnicError } from '../errors.ts';
 import { ProgramRunner } from '../loader/program.ts';
-import { VnicDirection, VnicNone, VnicVerdictFlag } from '../maps/generated/abi.ts';
+import { VnicDirection, VnicLimits, VnicNone, VnicVerdictFlag } from '../maps/generated/abi.ts';
 import { formatAddress } from '../steering/rules/prefix.ts';
 import { unparsedReasons } from '../telemetry/counters.ts';
 import type { Dataplane } from './dataplane.ts';
@@ -34,7 +34,15 @@ export interface Explanation {
   table: number | null;
   queue: number | null;
   cpu: number | null;
+  /** Where the flow's last packet arrived, and whether it was passed there; null: no packet of it arrived. */
+  arrival: { queue: number; direct: boolean } | null;
   verdict: 'pass' | 'drop' | 'limit';
+}
+
+function arrivalOf(direction: 'ingress' | 'egress', arrival: number): Explanation['arrival'] {
+  if (direction === 'egress' || arrival === VnicNone.noQueue) return null;
+  const direct = (arrival & VnicLimits.arrivedDirect) !== 0;
+  return { queue: arrival & ~VnicLimits.arrivedDirect, direct };
 }
 
 /** @param frame an Ethernet frame of 14 to 3,520 bytes */
@@ -84,6 +92,7 @@ export function explainFrame(
     table: orNull(answer.table, VnicNone.noTable),
     queue: orNull(answer.queue, VnicNone.noQueue),
     cpu: orNull(answer.cpu, VnicNone.noCpu),
+    arrival: arrivalOf(direction, answer.arrival),
     verdict: answer.dropped === 0 ? 'pass' : isDropRule ? 'drop' : 'limit',
   };
 }

@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * The largest flows of the mapped flow table, and how fast each is lately: what it counts now against an earlier look.
- * Walks the table in place while packets go on; nothing is stopped or copied. Holds 12 bytes for each entry and look.
+ * Walks the table in place while packets go on; nothing is stopped or copied. Holds 12 bytes for each entry and look, and
+ * lets go of looks that are too old to compare with.
  */
 import { VnicFlow } from '../maps/generated/abi.ts';
-import { highHalf as high, holdsFlow, Largest, lowHalf as low } from '../telemetry/flow-entries.ts';
-import type { FlowTableView } from './flow-table.ts';
+import {
+  type FlowSlice,
+  type FlowTableView,
+  highHalf as high,
+  holdsFlow,
+  Largest,
+  lowHalf as low,
+  walkInTurns,
+} from '../telemetry/flow-entries.ts';
 
 export type FlowOrder = 'bytes' | 'packets' | 'rate';
 
@@ -19,7 +27,9 @@ const keepMs = 1000;
 const firstWindowMs = 250;
 
 interface Look {
+  /** When it began; and when each slice was looked at, in ms after that. */
   monotonicNs: bigint;
+  slicesMs: Float64Array;
   bytes: Float64Array;
   /** Low half of the jiffies at which the entry's flow began: tells it from the one that has the entry later. */
   created: Uint32Array;
@@ -41,47 +51,51 @@ const at = {
 export class FlowMeter {
   #last: Look | null = null;
   #before: Look | null = null;
-  #spare: Look | null = null;
+  #forgetting: NodeJS.Timeout | undefined;
 
   /** Looks, if there is no look to compare the next one with; gives how long to wait for that one, in ms. */
-  prepare(view: FlowTableView): number {
-    if (this.#comparable(view.monotonicNs) !== null) return 0;
-    const ageMs = this.#last === null ? Number.POSITIVE_INFINITY : ageOf(this.#last, view.monotonicNs);
+  async prepare(table: FlowTableView): Promise<number> {
+    const { monotonicNs } = table.clock();
+    if (this.#comparable(monotonicNs) !== null) return 0;
+    const ageMs = this.#last === null ? Number.POSITIVE_INFINITY : ageOf(this.#last, monotonicNs);
     if (ageMs <= leastWindowMs) return leastWindowMs - ageMs;
-    const look = this.#takeSpare(view.tags.length);
-    walk(view, look, () => {});
+    const look = newLook(table, monotonicNs);
+    await walk(table, look, () => {});
     this.#keep(look);
     return firstWindowMs;
   }
 
   /** Largest first. Without a look to compare with, rates are means since each flow was first seen. */
-  largest(view: FlowTableView, count: number, by: FlowOrder): LargeFlow[] {
-    const earlier = this.#comparable(view.monotonicNs);
-    const look = this.#takeSpare(view.tags.length);
+  async largest(table: FlowTableView, count: number, by: FlowOrder): Promise<LargeFlow[]> {
+    const { monotonicNs, jiffies, nsPerJiffy } = table.clock();
+    const earlier = this.#comparable(monotonicNs);
+    const look = newLook(table, monotonicNs);
     const heap = new Largest(count);
-    const seconds = earlier === null ? 0 : ageOf(earlier, view.monotonicNs) / 1000;
-    const nowJiffies = Number(view.jiffies & 0xffff_ffffn);
-    const u32 = wordsOf(view);
+    const windowMs = earlier === null ? 0 : ageOf(earlier, monotonicNs);
+    const nowJiffies = Number(jiffies & 0xffff_ffffn);
+    const entriesOfSlice = table.length / table.sliceCount;
     const rateOf = (entry: number): number => {
       const bytes = look.bytes[entry]!;
       const created = look.created[entry]!;
       if (earlier === null) {
-        const lived = (((nowJiffies - created) >>> 0) + 1) * (view.nsPerJiffy / 1e9);
+        // A packet may have come after the clock was read.
+        const lived = (Math.max(0, (nowJiffies - created) | 0) + 1) * (nsPerJiffy / 1e9);
         return (8 * bytes) / lived;
       }
       const isSame = earlier.created[entry] === created && earlier.bytes[entry]! <= bytes;
-      return (8 * (isSame ? bytes - earlier.bytes[entry]! : bytes)) / seconds;
-    };
-    const packetsOf = (entry: number): number => {
-      const base = entry * words + at.packets;
-      return u32[base + low]! + u32[base + high]! * 2 ** 32;
+      const slice = Math.floor(entry / entriesOfSlice);
+      const sinceMs = windowMs + look.slicesMs[slice]! - earlier.slicesMs[slice]!;
+      return (8000 * (isSame ? bytes - earlier.bytes[entry]! : bytes)) / sinceMs;
     };
     const bytesOf = (entry: number): number => look.bytes[entry]!;
+    const packetsOf = (entry: number, { u32, first }: FlowSlice): number => {
+      const base = (entry - first) * words + at.packets;
+      return u32[base + low]! + u32[base + high]! * 2 ** 32;
+    };
     const sizeOf = { bytes: bytesOf, packets: packetsOf, rate: rateOf }[by];
-    walk(view, look, (entry) => heap.offer(sizeOf(entry), entry));
+    await walk(table, look, (entry, slice) => heap.offer(sizeOf(entry, slice), entry));
     const flows = heap.sorted().map((entry): LargeFlow => ({ entry, bitsPerSecond: rateOf(entry) }));
-    if (this.#last === null || ageOf(this.#last, view.monotonicNs) >= keepMs) this.#keep(look);
-    else this.#spare = look;
+    if (this.#last === null || ageOf(this.#last, monotonicNs) >= keepMs) this.#keep(look);
     return flows;
   }
 
@@ -95,42 +109,43 @@ export class FlowMeter {
     return isFit(this.#before) ? this.#before : null;
   }
 
-  #takeSpare(entries: number): Look {
-    const spare = this.#spare;
-    this.#spare = null;
-    if (spare?.bytes.length === entries) return spare;
-    return { monotonicNs: 0n, bytes: new Float64Array(entries), created: new Uint32Array(entries) };
-  }
-
   #keep(look: Look): void {
-    this.#spare = this.#before;
     this.#before = this.#last;
     this.#last = look;
+    clearTimeout(this.#forgetting);
+    this.#forgetting = setTimeout(() => {
+      this.#before = null;
+      this.#last = null;
+    }, longestWindowMs).unref();
   }
+}
+
+function newLook({ length, sliceCount }: FlowTableView, monotonicNs: bigint): Look {
+  return {
+    monotonicNs,
+    slicesMs: new Float64Array(sliceCount),
+    bytes: new Float64Array(length),
+    created: new Uint32Array(length),
+  };
 }
 
 function ageOf(look: Look, nowNs: bigint): number {
   return Number(nowNs - look.monotonicNs) / 1e6;
 }
 
-function wordsOf({ entries }: FlowTableView): Uint32Array {
-  return new Uint32Array(entries.buffer, entries.byteOffset, entries.byteLength / 4);
-}
-
 /** Fills the look. An entry without a flow gets no bytes, so that the next flow there counts as a whole. */
-function walk(view: FlowTableView, look: Look, visit: (entry: number) => void): void {
-  const { tags } = view;
-  const u32 = wordsOf(view);
-  look.monotonicNs = view.monotonicNs;
-  for (let entry = 0; entry < tags.length; entry++) {
-    if (!holdsFlow(tags[entry]!)) {
-      look.bytes[entry] = 0;
-      look.created[entry] = 0;
-      continue;
+async function walk(table: FlowTableView, look: Look, visit: (entry: number, slice: FlowSlice) => void): Promise<void> {
+  let number = 0;
+  await walkInTurns(table, (slice) => {
+    const { first, tags, u32 } = slice;
+    look.slicesMs[number++] = ageOf(look, table.clock().monotonicNs);
+    for (let index = 0; index < tags.length; index++) {
+      if (!holdsFlow(tags[index]!)) continue;
+      const entry = first + index;
+      const base = index * words;
+      look.bytes[entry] = u32[base + at.bytes + low]! + u32[base + at.bytes + high]! * 2 ** 32;
+      look.created[entry] = u32[base + at.created + low]!;
+      visit(entry, slice);
     }
-    const base = entry * words;
-    look.bytes[entry] = u32[base + at.bytes + low]! + u32[base + at.bytes + high]! * 2 ** 32;
-    look.created[entry] = u32[base + at.created + low]!;
-    visit(entry);
-  }
+  });
 }

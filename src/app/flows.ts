@@ -10,10 +10,10 @@ import {
   VnicVerdictLayout,
 } from '../maps/generated/abi.ts';
 import { formatAddress } from '../steering/rules/prefix.ts';
-import { holdsFlow } from '../telemetry/flow-entries.ts';
+import { copyEntries } from '../telemetry/flow-copies.ts';
+import { type FlowClock, type FlowTableView, holdsFlow } from '../telemetry/flow-entries.ts';
 import type { Dataplane } from './dataplane.ts';
 import type { FlowMeter, FlowOrder } from './flow-meter.ts';
-import { flowTableView } from './flow-table.ts';
 
 export interface Verdict {
   /** Null: no rule matched. */
@@ -113,31 +113,45 @@ interface RatedFlow {
   bitsPerSecond: number;
 }
 
+export interface TopFlows {
+  flows: RatedFlow[];
+  clock: FlowClock;
+}
+
+const sizeOf = {
+  bytes: ({ flow }: RatedFlow) => Number(flow.bytes),
+  packets: ({ flow }: RatedFlow) => Number(flow.packets),
+  rate: ({ bitsPerSecond }: RatedFlow) => bitsPerSecond,
+} as const;
+
 /**
- * The top flows as users see them. One walk over the table in place; only those that are shown are decoded.
+ * The top flows. One walk over the table in place, in turns with other work; only those that are shown are decoded.
  *
  * @param meter that looked at the table before, or the rates are means since each flow was first seen
  */
-export function flowStatus(
-  dataplane: Dataplane,
-  names: FlowNames,
-  top: number,
-  by: FlowOrder,
-  meter: FlowMeter,
-): FlowStatus[] {
-  const view = flowTableView(dataplane);
-  const found = new Map<string, RatedFlow>();
+export async function topFlows(table: FlowTableView, top: number, by: FlowOrder, meter: FlowMeter): Promise<TopFlows> {
   // Twice as many, because a flow can have two entries.
-  for (const { entry, bitsPerSecond } of meter.largest(view, 2 * top, by)) {
-    const key = Buffer.from(dataplane.flows.bytes(entry).subarray(0, VnicFlowKey.size)).toString('latin1');
-    const flow = dataplane.flows.read(entry);
+  const largest = await meter.largest(table, 2 * top, by);
+  const copies = await copyEntries(
+    table,
+    largest.map(({ entry }) => entry),
+  );
+  const found = new Map<string, RatedFlow>();
+  for (const { entry, bitsPerSecond } of largest) {
+    const { key, flow } = copies.get(entry)!;
     const other = found.get(key);
     if (other === undefined) found.set(key, { flow, bitsPerSecond });
     else found.set(key, { flow: merge(other.flow, flow), bitsPerSecond: other.bitsPerSecond + bitsPerSecond });
   }
+  const flows = [...found.values()].sort((a, b) => sizeOf[by](b) - sizeOf[by](a)).slice(0, top);
+  return { flows, clock: table.clock() };
+}
+
+/** As users see them. */
+export function flowStatus({ flows, clock }: TopFlows, names: FlowNames): FlowStatus[] {
   const secondsSince = (jiffies: bigint): number =>
-    Math.max(0, (Number(view.jiffies - jiffies) * view.nsPerJiffy) / 1e9);
-  const statuses = [...found.values()].map(({ flow, bitsPerSecond }): FlowStatus => {
+    Math.max(0, (Number(clock.jiffies - jiffies) * clock.nsPerJiffy) / 1e9);
+  return flows.map(({ flow, bitsPerSecond }): FlowStatus => {
     const entry = { flow, verdict: decodeVerdict(flow.verdict) };
     const { slot, az, generation } = entry.verdict;
     return {
@@ -160,6 +174,4 @@ export function flowStatus(
       verdict: verdictName(entry),
     };
   });
-  const value = { bytes: 'bytes', packets: 'packets', rate: 'bitsPerSecond' } as const;
-  return statuses.sort((a, b) => b[value[by]] - a[value[by]]).slice(0, top);
 }

@@ -6,9 +6,13 @@
 import { deviceText } from '../loader/pins.ts';
 import type { AttachedDevice } from './attached-device.ts';
 import type { AdoptedLoss } from './az-steering.ts';
-import { beat, endHeartbeat, type LossCause, refusedLoss } from './az-watch.ts';
+import { beat, endHeartbeat, type LossCause, needsWatch, refusedLoss } from './az-watch.ts';
 import type { Controller } from './controller.ts';
 import type { Publish } from './keeper.ts';
+
+const OFTEN_MS = 20;
+/** No watch runs then, which would find a heartbeat stale or lose an AZ; a user who looks sees a fresh one. */
+const SELDOM_MS = 200;
 
 export class Guard {
   readonly #controller: Pick<Controller, 'heldOpen' | 'withDevice'>;
@@ -67,7 +71,10 @@ export class Guard {
   #adopt({ record }: AttachedDevice): void {
     const text = deviceText(record.device);
     try {
-      this.#controller.withDevice(record.device, (attached) => attached.steering.adoptLosses());
+      this.#controller.withDevice(record.device, (attached) => {
+        attached.steering.adoptLosses();
+        attached.redirecting.followQueues();
+      });
       this.#refused.delete(text);
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
@@ -75,6 +82,11 @@ export class Guard {
       this.#refused.set(text, message);
       this.#publish({ type: 'device.failed', device: text, data: { what: 'take over lost AZs', message } });
     }
+  }
+
+  /** How long to wait for the next look: not long where the kernel may switch by itself, in ms. */
+  get intervalMs(): number {
+    return this.#controller.heldOpen().some(({ config }) => needsWatch(config)) ? OFTEN_MS : SELDOM_MS;
   }
 
   /** The devices are left to the kernel, on purpose. */

@@ -10,6 +10,7 @@ import { VnicError } from '../errors.ts';
 import type { Link } from '../loader/device-watch.ts';
 import { type DeviceId, deviceText } from '../loader/pins.ts';
 import { requestOf } from './attach-request.ts';
+import { captureEnded, endAbandonedCapture } from './capture.ts';
 import type { Controller } from './controller.ts';
 import { type Drift, driftText } from './drift.ts';
 import { type KnownDevice, matchDevices, type Reattachment } from './reattach.ts';
@@ -24,6 +25,12 @@ export function configSha256(config: DeviceConfig): string {
     .update(JSON.stringify(formatDevice(config)))
     .digest('hex');
 }
+
+/** A look at rules goes through the whole map: not with each look at the device. */
+const COUNT_AGE_MS = 10_000;
+
+/** For so many looks in a row a lock that somebody else has is a reason to come back later. */
+const MOST_LOOKS_PUT_OFF = 10;
 
 /** What failed is tried again after this, or when another device has the name. */
 const RETRY_MS = 30_000;
@@ -41,6 +48,8 @@ export class Keeper {
   readonly #refused = new Map<string, { ifindex: number; againMs: number }>();
   /** What was last told of each device, so that it is told once. */
   readonly #told = new Map<string, string>();
+  /** Since the last one that took place. */
+  #looksPutOff = 0;
 
   constructor(controller: Controller, publish: Publish) {
     this.#controller = controller;
@@ -58,7 +67,7 @@ export class Keeper {
           if (!this.#controller.isAttached(device)) this.#controller.records.promote(device);
       });
       this.#adoptRest(recorded);
-      this.#reattach();
+      this.#reattach(this.#recorded().filter((device) => !this.#controller.isPresent(device)));
     });
     if (config !== null) this.applyConfig(config);
   }
@@ -100,7 +109,22 @@ export class Keeper {
 
   /** One look at every device: who is gone, who is back, what drifted. Never throws. */
   look(): void {
-    this.#attempt(null, 'look at devices', () => this.#look());
+    const attempt = (look: () => void): void => {
+      this.#attempt(null, 'look at devices', look);
+    };
+    let isPutOff = this.#looksPutOff < MOST_LOOKS_PUT_OFF;
+    if (isPutOff) {
+      // Scrapes and failovers would wait with this thread for whoever has the lock.
+      this.#attempt(null, 'clear away leftovers', () =>
+        this.#controller.lockedIfFree(() => {
+          isPutOff = false;
+          attempt(() => this.#look());
+        }),
+      );
+    } else {
+      attempt(() => this.#controller.locked(() => this.#look()));
+    }
+    this.#looksPutOff = isPutOff ? this.#looksPutOff + 1 : 0;
   }
 
   #look(): void {
@@ -118,24 +142,30 @@ export class Keeper {
       }
       if (isPresent) {
         this.#gone.delete(text);
-        this.#attempt(device, 'look at', () =>
-          this.#tellDrift(
-            device,
-            this.#controller.readDevice(device, (attached) => attached.drift()),
-          ),
-        );
+        this.#attempt(device, 'look at', () => this.#lookAt(device));
       }
     }
-    this.#reattach();
+    this.#reattach(recorded.filter((device) => this.#gone.has(deviceText(device))));
     this.#applySections();
   }
 
-  /** Attaches recorded devices that are there and not attached, under the name they have now. */
-  #reattach(): void {
+  #lookAt(device: DeviceId): void {
+    const { drift, captured } = this.#controller.readDevice(device, (attached) => ({
+      drift: attached.drift(COUNT_AGE_MS),
+      captured: endAbandonedCapture(attached.dataplane),
+    }));
+    this.#tellDrift(device, drift);
+    if (captured !== null) this.#tell('capture.ended', device, captureEnded('abandoned', captured));
+  }
+
+  /**
+   * Attaches recorded devices that are there and not attached, under the name they have now.
+   * @param absent recorded devices that are not attached under the name they had
+   */
+  #reattach(absent: readonly DeviceId[]): void {
     const controller = this.#controller;
     const missing = new Map<string | null, KnownDevice[]>();
-    for (const device of this.#recorded()) {
-      if (controller.isPresent(device)) continue;
+    for (const device of absent) {
       const known = this.#attempt(device, 'read', () => controller.locked(() => controller.records.peek(device)));
       if (known !== null) missing.set(device.netns, [...(missing.get(device.netns) ?? []), known]);
     }
@@ -230,7 +260,7 @@ export class Keeper {
     const sha256 = configSha256(section);
     const data = { rules: section.rules.length, azs: section.azs.length };
     if (controller.isPresent(device)) {
-      const changed = controller.withDevice(device, (attached) => attached.applyConfig(section, sha256));
+      const changed = controller.withDevice(device, (attached) => attached.spec.applyConfig(section, sha256));
       if (changed) this.#tell('config.applied', device, data);
       return true;
     }

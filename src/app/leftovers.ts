@@ -6,8 +6,10 @@ import type { Native } from '../loader/ffi/index.ts';
 import { linkInfo } from '../loader/link.ts';
 import { inNetns } from '../loader/netns.ts';
 import { type DeviceId, PinFolder } from '../loader/pins.ts';
+import { DeviceSettings } from '../loader/settings/device-settings.ts';
 import { LINK_EGRESS, LINK_XDP } from './attach.ts';
 import { Dataplane } from './dataplane.ts';
+import { restoreSettings } from './levers.ts';
 import { deviceShape } from './machine.ts';
 import type { RecordFields, RecordStore } from './record.ts';
 import { TableStore } from './table-store.ts';
@@ -25,9 +27,18 @@ export class Leftovers {
   takeOff(device: DeviceId): void {
     const pins = new PinFolder(this.#native, device);
     const ifindex = this.attachedIfindex(device);
+    const record = this.#record(device);
+    const former = record?.formerSettings;
+    const restore = (when: 'attached' | 'detached'): void => {
+      if (ifindex === null || former === undefined) return;
+      using settings = new DeviceSettings(this.#native, device);
+      restoreSettings(settings, former, when);
+    };
+    restore('attached');
     pins.unpin(LINK_XDP);
     pins.unpin(LINK_EGRESS);
-    if (ifindex !== null) this.#takeOffClsact(device, ifindex);
+    if (ifindex !== null) this.#takeOffClsact(device, ifindex, record);
+    restore('detached');
     pins.remove();
     this.#records.dropStaged(device);
   }
@@ -67,8 +78,7 @@ export class Leftovers {
     return ifThere(() => inNetns(this.#native, device.netns, () => deviceShape(device.name).ifindex));
   }
 
-  #takeOffClsact(device: DeviceId, ifindex: number): void {
-    const record = this.#records.readStaged(device) ?? this.#readRecordQuietly(device);
+  #takeOffClsact(device: DeviceId, ifindex: number, record: RecordFields | null): void {
     if (record !== null && record.settings.egress !== 'clsact') return;
     const clsactMade = record?.clsactMade ?? false;
     ifThere(() =>
@@ -78,6 +88,11 @@ export class Leftovers {
         }
       }),
     );
+  }
+
+  /** Of the attachment that is there, also if it is half done. */
+  #record(device: DeviceId): RecordFields | null {
+    return this.#records.readStaged(device) ?? this.#readRecordQuietly(device);
   }
 
   #readRecordQuietly(device: DeviceId): RecordFields | null {

@@ -15,11 +15,16 @@ import { kernelCountsRuns } from '../telemetry/metrics/programs.ts';
 import { type PerfCount, PerfCounters } from '../telemetry/perf/counters.ts';
 import { kernelPerf } from '../telemetry/perf/kernel.ts';
 import { type DeviceTraces, type TraceMode, tracepointNames } from '../telemetry/traces/model.ts';
+import { noSocketTimes, SocketTimer, type SocketTimes } from '../telemetry/traces/socket-times.ts';
 import { type DeviceTracing, type TracedDevice, Tracer } from '../telemetry/traces/tracer.ts';
 import { onlineCpus, possibleCpuCount } from './machine.ts';
 
+/** A file is read for it, which is worth doing once for several scrapes. */
+const KERNEL_COUNTS_FOR_MS = 900;
+
 const NO_DAEMON = 'only the daemon traces: vnicctl serve';
 const SWITCHED_OFF = 'daemon.telemetry.tracepoints is off';
+const SOCKETS_OFF = 'it is measured with daemon.telemetry.socket_latency: true';
 
 /** Has the kernel count runs of BPF programs for as long as the descriptor is open (BPF_ENABLE_STATS). */
 export function countProgramRuns(native: Native): Fd {
@@ -34,8 +39,14 @@ export class MachineTelemetry implements Disposable {
   /** Why there is no tracer. */
   #untraced = NO_DAEMON;
   #tracings = new Map<number, DeviceTracing>();
+  #socketTimer: SocketTimer | null = null;
+  /** Why there is none. */
+  #untimed = NO_DAEMON;
+  /** Whether this process says what is timed on the machine. */
+  #timesSockets = false;
   readonly #driverDrops = new Map<number, DriverDrops>();
   #runStats: Fd | null = null;
+  #kernelCounts = { value: false, untilMs: 0 };
 
   constructor(native: Native) {
     this.#native = native;
@@ -45,8 +56,9 @@ export class MachineTelemetry implements Disposable {
    * Begins, or changes, what is measured. Other tracepoints begin to count at 0. Does not throw: what cannot be had is
    * reported in its place.
    */
-  configure({ tracepoints, programStats }: TelemetryConfig): void {
+  configure({ tracepoints, programStats, socketLatency }: TelemetryConfig): void {
     this.#openPerf();
+    this.#configureSocketTimes(socketLatency);
     if (programStats !== (this.#runStats !== null)) {
       this.#runStats?.close();
       this.#runStats = programStats ? tryTo(() => countProgramRuns(this.#native)) : null;
@@ -63,6 +75,20 @@ export class MachineTelemetry implements Disposable {
     }
   }
 
+  #configureSocketTimes(isWanted: boolean): void {
+    this.#timesSockets = true;
+    if (isWanted && this.#socketTimer !== null) return;
+    this.#socketTimer?.close();
+    this.#socketTimer = null;
+    this.#untimed = SOCKETS_OFF;
+    if (!isWanted) return;
+    try {
+      this.#socketTimer = new SocketTimer(this.#native, { possibleCpus: possibleCpuCount() });
+    } catch (error) {
+      this.#untimed = error instanceof VnicError ? error.message : String(error);
+    }
+  }
+
   #openPerf(): PerfCounters {
     this.#perf ??= new PerfCounters(kernelPerf(this.#native, () => onlineCpus().map(({ cpu }) => cpu)));
     return this.#perf;
@@ -75,7 +101,12 @@ export class MachineTelemetry implements Disposable {
 
   /** Whether the kernel counts runs of BPF programs, because of this process or of the administrator. */
   get countsRuns(): boolean {
-    return this.#runStats !== null || kernelCountsRuns();
+    if (this.#runStats !== null) return true;
+    const nowMs = performance.now();
+    if (nowMs >= this.#kernelCounts.untilMs) {
+      this.#kernelCounts = { value: kernelCountsRuns(), untilMs: nowMs + KERNEL_COUNTS_FOR_MS };
+    }
+    return this.#kernelCounts.value;
   }
 
   get traceMode(): TraceMode {
@@ -95,6 +126,16 @@ export class MachineTelemetry implements Disposable {
     return tracing.read();
   }
 
+  /**
+   * Times to the queue of the socket, and what the device's `control.socket_place` has to say for them; null: that is for
+   * another process to say.
+   */
+  socketTimes(mapId: number): { place: number | null; times: SocketTimes } {
+    const timer = this.#socketTimer;
+    if (timer === null) return { place: this.#timesSockets ? 0 : null, times: noSocketTimes(this.#untimed) };
+    return { place: timer.placeOf(mapId), times: timer.read(mapId) };
+  }
+
   /** Of one device, also when it is closed and opened again. @param mapId of its CPUMAP */
   driverDrops(mapId: number): DriverDrops {
     const drops = this.#driverDrops.get(mapId) ?? new DriverDrops();
@@ -106,6 +147,7 @@ export class MachineTelemetry implements Disposable {
   release(mapId: number): void {
     this.#tracings.get(mapId)?.release();
     this.#tracings.delete(mapId);
+    this.#socketTimer?.release(mapId);
   }
 
   sample(): MachineSample {
@@ -117,6 +159,8 @@ export class MachineTelemetry implements Disposable {
         name,
         unavailable: tracer === null ? this.#untraced : (tracer.state.get(name) ?? null),
       })),
+      // Not measured: the daemon knows it.
+      fleet: null,
       softirqs: tracer === null ? unavailable(this.#untraced) : tracer.softirqs(),
     };
   }
@@ -129,6 +173,8 @@ export class MachineTelemetry implements Disposable {
 
   close(): void {
     this.#endTracing();
+    this.#socketTimer?.close();
+    this.#socketTimer = null;
     this.#runStats?.close();
     this.#runStats = null;
     this.#perf?.close();

@@ -1,37 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the machine has: CPUs and their NUMA nodes, and the shape of a device. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { VnicError } from '../errors.ts';
+import { parseCpuList } from '../loader/cpu-set.ts';
 import type { Native } from '../loader/ffi/index.ts';
 import { inNetns } from '../loader/netns.ts';
 import type { DeviceId } from '../loader/pins.ts';
+import { realFiles } from '../loader/preflight/host-ports.ts';
 import { Libc, Timespec } from '../maps/generated/host.ts';
 import type { CpuSpec } from '../steering/queues.ts';
 import type { Rule } from '../steering/rules/model.ts';
 import { needsShaping } from '../steering/rules/shaping.ts';
+import { gatherCpus } from '../tune/facts.ts';
 
 const CPUS = '/sys/devices/system/cpu';
 
-/** "0-3,8" as numbers (Documentation/admin-guide/cputopology.rst). */
-export function parseCpuList(text: string): number[] {
-  return text
-    .trim()
-    .split(',')
-    .filter((part) => part !== '')
-    .flatMap((part) => {
-      const [first = 0, last = first] = part.split('-').map(Number);
-      return Array.from({ length: last - first + 1 }, (_, index) => first + index);
-    });
+/** Online CPUs, ascending. numaNode is -1 where the kernel does not tell. */
+export function onlineCpus(): CpuSpec[] {
+  return gatherCpus(realFiles).map(({ cpu, node }) => ({ cpu, numaNode: node }));
 }
 
-/** Online CPUs. numaNode is -1 where the kernel does not tell. */
-export function onlineCpus(): CpuSpec[] {
-  return parseCpuList(readFileSync(`${CPUS}/online`, 'utf8')).map((cpu) => {
-    const folder = `${CPUS}/cpu${cpu}`;
-    const node = existsSync(folder) ? readdirSync(folder).find((name) => /^node\d+$/.test(name)) : undefined;
-    return { cpu, numaNode: node === undefined ? -1 : Number(node.slice('node'.length)) };
-  });
+/** tcx came with Linux 6.6. @param kernelRelease as `uname -r` prints it */
+export function hasTcx(kernelRelease: string): boolean {
+  const [major = 0, minor = 0] = kernelRelease.split('.').map(Number);
+  return major > 6 || (major === 6 && minor >= 6);
 }
 
 /** One more than the highest CPU number that can ever be online: the size of per-CPU maps. */

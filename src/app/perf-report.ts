@@ -5,17 +5,11 @@ import { objectInfo } from '../loader/program.ts';
 import { BpfProgInfo } from '../maps/generated/host.ts';
 import { readCounters } from '../telemetry/counters.ts';
 import type { QueueDriverDrops } from '../telemetry/driver-drops.ts';
-import { isUnavailable, type Part } from '../telemetry/metrics/part.ts';
+import { type Measured, measured, type Part } from '../telemetry/metrics/part.ts';
 import type { ProgramRuns } from '../telemetry/metrics/programs.ts';
 import type { PerfCount } from '../telemetry/perf/counters.ts';
 import { type DeviceTraces, exceptionActions, redirectErrors, type TraceMode } from '../telemetry/traces/model.ts';
 import { type Dataplane, programNames } from './dataplane.ts';
-
-/** Either the one or the reason why it is not there. */
-export interface Measured<T> {
-  value: T | null;
-  unavailable: string | null;
-}
 
 export interface TraceReport {
   rings: DeviceTraces['rings'];
@@ -42,10 +36,6 @@ export interface PerfSources {
   traceMode: TraceMode;
   traces: Part<DeviceTraces>;
   driverDrops: Part<readonly QueueDriverDrops[]>;
-}
-
-function measured<T, U>(part: Part<T>, of: (value: T) => U): Measured<U> {
-  return isUnavailable(part) ? { value: null, unavailable: part.unavailable } : { value: of(part), unavailable: null };
 }
 
 function byName(names: readonly string[], counts: readonly bigint[]): Record<string, bigint> {

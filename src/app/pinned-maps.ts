@@ -21,6 +21,7 @@ export const mapNames = [
   'vnic_shape_counts',
   'vnic_rule_actions',
   'vnic_rule_states',
+  'vnic_rule_cells',
   'vnic_az_prefixes',
   'vnic_cpus',
   'vnic_queue_stats',

@@ -23,6 +23,7 @@ export {
   type FailedAz,
   RECORD_VERSION,
   type RecordDraft,
+  type RedirectRecord,
   recordConfig,
   type StoredRecord,
 } from './records/model.ts';

@@ -23,13 +23,19 @@ export interface CaptureReplay {
 /**
  * Replays a capture. Throws `not_found`, `invalid_capture` (not a capture), `capacity_exceeded` (too many flows to count
  * each of them).
+ * @param onRead told how much of the file is done; a file of many flows is read again
  */
-export function replayCapture(native: Native, file: string, config: DeviceConfig): CaptureReplay {
+export function replayCapture(
+  native: Native,
+  file: string,
+  config: DeviceConfig,
+  onRead?: (bytes: number, ofBytes: number) => void,
+): CaptureReplay {
   const model = DeviceModel.plan(config, config.numQueues ?? DEFAULT_QUEUES, onlineCpus());
   for (let room = FIRST_ROOM; room <= MAX_ROOM; room *= ROOM_FACTOR) {
     using dataplane = new BpfReplay(native, model, room);
     let damage: VnicError | undefined;
-    const report = replay(readCapture(file), dataplane, {
+    const report = replay(readCapture(file, onRead), dataplane, {
       onDamage: (error) => {
         damage = error;
       },

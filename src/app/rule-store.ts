@@ -21,6 +21,7 @@ import type { Rule } from '../steering/rules/model.ts';
 import { chooseSlots } from '../steering/rules/slots.ts';
 import { buildTupleSpace } from '../steering/rules/tuple-space.ts';
 import type { RulePlan } from '../steering/rules/validate.ts';
+import { clearRuleCounters, forgetRule } from '../telemetry/rule-counters.ts';
 import type { Dataplane } from './dataplane.ts';
 
 /** Part of an LPM key that every look-up matches: the set and its padding (bits). */
@@ -51,6 +52,8 @@ export class RuleStore {
   #live: PreparedRules | undefined;
   /** The slots of a generation as they were read. */
   #read: { generation: number; slots: ReadonlyMap<number, number> } | undefined;
+  /** The rules of a generation as they were counted, and when. */
+  #counted: { generation: number; atMs: number; count: number } | undefined;
 
   constructor(dataplane: Dataplane) {
     this.#dataplane = dataplane;
@@ -63,19 +66,36 @@ export class RuleStore {
 
   /** Slot of each rule id in the live set, as the kernel has it. */
   slots(): Map<number, number> {
+    const slots = new Map<number, number>();
+    this.#visitLive((id, slot) => slots.set(id, slot));
+    return slots;
+  }
+
+  /**
+   * Rules of the live set, as the kernel has it. They are counted slot by slot.
+   * @param maxAgeMs how old a count of the same set may be
+   */
+  count(maxAgeMs = 0): number {
+    const [generation, atMs] = [this.generation(), performance.now()];
+    const known = this.#counted;
+    if (known?.generation === generation && atMs - known.atMs < maxAgeMs) return known.count;
+    let count = 0;
+    this.#visitLive(() => count++);
+    this.#counted = { generation, atMs, count };
+    return count;
+  }
+
+  #visitLive(visit: (id: number, slot: number) => void): void {
     const { ruleActions, maxRules } = this.#dataplane;
     const generation = this.generation();
-    const slots = new Map<number, number>();
-    if (generation === 0) return slots;
-    const bytes = ruleActions.span((generation % VnicLimits.ruleSets) * maxRules, maxRules);
-    const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+    if (generation === 0) return;
+    using actions = ruleActions.window((generation % VnicLimits.ruleSets) * maxRules, maxRules);
     const stride = ruleActions.stride / 4;
     const idWord = VnicRuleAction.offsets.ruleId / 4;
     for (let slot = 0; slot < maxRules; slot++) {
-      const id = words[slot * stride + idWord]!;
-      if (id !== 0) slots.set(id, slot);
+      const id = actions.u32[slot * stride + idWord]!;
+      if (id !== 0) visit(id, slot);
     }
-    return slots;
   }
 
   /** A rule's slot in the live set. The kernel is read once for each generation. */
@@ -120,13 +140,13 @@ export class RuleStore {
     this.#loadShapes(set, entries);
     this.#loadActions(set, loaded, live);
     this.#loadPrefixes(set, azs);
-    return new Prepared(generation, this.#resetNewSlots(known, slots, inUse), loaded);
+    return new Prepared(generation, this.#resetNewSlots(known, loaded, inUse), loaded);
   }
 
   /** The switch: one store. */
   activate(prepared: PreparedRules): void {
     this.#dataplane.control.storeU32(0, VnicControl.offsets.ruleGeneration, prepared.generation);
-    this.#clearStates(prepared.reusedSlots);
+    forEachRun(prepared.reusedSlots, (first, count) => this.#dataplane.ruleStates.span(first, count).fill(0));
     this.#live = prepared;
     this.#read = undefined;
   }
@@ -138,26 +158,19 @@ export class RuleStore {
   }
 
   /** Slots that new rules take start from zero: those that nobody uses now, the others (which are returned) later. */
-  #resetNewSlots(known: Int32Array, slots: Uint32Array, inUse: Uint32Array): number[] {
+  #resetNewSlots(known: Int32Array, { slots, ruleAt }: LoadedRules, inUse: Uint32Array): number[] {
     const newSlots: number[] = [];
     for (const [position, slot] of slots.entries()) if (known[position] !== slot) newSlots.push(slot);
     if (newSlots.length === 0) return newSlots;
     const isInUse = new Uint8Array(this.#dataplane.maxRules);
     for (const slot of inUse) isInUse[slot] = 1;
-    this.#clearStates(newSlots.filter((slot) => isInUse[slot] === 0));
-    return newSlots.filter((slot) => isInUse[slot] === 1);
-  }
-
-  /** Clears whole runs of slots at once. */
-  #clearStates(slots: readonly number[]): void {
-    const ascending = Uint32Array.from(slots).sort();
-    for (let start = 0; start < ascending.length; ) {
-      const first = ascending[start]!;
-      let end = start + 1;
-      while (end < ascending.length && ascending[end]! === first + end - start) end++;
-      this.#dataplane.ruleStates.span(first, end - start).fill(0);
-      start = end;
-    }
+    forEachRun(
+      newSlots.filter((slot) => isInUse[slot] === 0),
+      (first, count) => clearRuleCounters(this.#dataplane, first, count),
+    );
+    const reused = newSlots.filter((slot) => isInUse[slot] === 1);
+    for (const slot of reused) forgetRule(this.#dataplane, slot, ruleAt[slot]!.id);
+    return reused;
   }
 
   #loadEntries(set: number, entries: CompiledEntries): void {
@@ -262,4 +275,16 @@ function sameEntries(a: CompiledEntries, b: CompiledEntries): boolean {
 /** Generations count up and wrap past 0, which means "no rules". The low bit always changes. */
 export function nextGeneration(generation: number): number {
   return generation >= 0xffff_ffff ? 2 : generation + 1;
+}
+
+/** Runs of slots that follow each other. */
+function forEachRun(slots: readonly number[], visit: (first: number, count: number) => void): void {
+  const ascending = Uint32Array.from(slots).sort();
+  for (let start = 0; start < ascending.length; ) {
+    const first = ascending[start]!;
+    let end = start + 1;
+    while (end < ascending.length && ascending[end]! === first + end - start) end++;
+    visit(first, end - start);
+    start = end;
+  }
 }

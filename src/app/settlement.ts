@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Clears away what killed commands left of attachments, and remembers which ones were found whole. */
+/** Clears away what killed commands left of attachments and settings, and remembers which ones were found whole. */
 import type { Native } from '../loader/ffi/index.ts';
 import { type DeviceId, deviceText, PinFolder, pinnedDevices } from '../loader/pins.ts';
 import { LINK_XDP } from './attach.ts';
 import type { Leftovers } from './leftovers.ts';
 import type { OpenDevices } from './open-devices.ts';
 import type { RecordStore } from './record.ts';
+import type { DeviceTuning } from './tuning/device-tuning.ts';
 
 export interface SettlementParts {
   native: Native;
   records: RecordStore;
+  tuning: DeviceTuning;
   leftovers: Leftovers;
   /** Devices that a daemon holds open; null for a command. */
   open: OpenDevices | null;
@@ -29,6 +31,7 @@ export class Settlement {
   /** The caller holds the lock. One device that cannot be cleared up is not in the way of the others. */
   settleAll(): void {
     this.#failures.clear();
+    this.#parts.tuning.settle((device) => new PinFolder(this.#parts.native, device).exists(LINK_XDP));
     for (const device of pinnedDevices().filter((pinned) => this.#isOurs(pinned))) {
       const pins = new PinFolder(this.#parts.native, device);
       if (this.#parts.open?.get(pins) != null || this.#isWhole(pins)) continue;

@@ -184,6 +184,12 @@ export class TableStore {
     return this.activate(this.prepare(table));
   }
 
+  /** For so long from now on, flows leave a place that may hold packets of theirs only in order. */
+  settle(ms: number): void {
+    const active = this.active();
+    if (active !== null) this.#put64(active, 'settleUntilNs', process.hrtime.bigint() + BigInt(ms) * 1_000_000n);
+  }
+
   /** Packets pass unsteered from now on; rules and limits go on. */
   deactivate(): void {
     this.#dataplane.control.storeU32(0, offsets.activeTable, NO_TABLE);

@@ -20,7 +20,7 @@ export function applyCommand(command: Command): void {
 }
 
 function mendText({ device, performed, drift, actions }: Output<'mendDevice'>): string {
-  if (drift.length === 0) return `${device}: the kernel has what was asked for`;
+  if (drift.length + actions.length === 0) return `${device}: the kernel has what was asked for`;
   return [
     `${device}: ${count(drift.length, 'difference')}${performed ? ', mended' : ''}`,
     ...drift.map(({ what, spec, kernel }) => `  drift: ${what}: asked for ${spec}, the kernel has ${kernel}`),

@@ -6,10 +6,12 @@ import { type DeviceConfig, formatDevice } from '../config/device.ts';
 import { readConfigFile } from '../config/file.ts';
 import { VnicError } from '../errors.ts';
 import { VnicLimits } from '../maps/generated/abi.ts';
-import { contextOf } from './context.ts';
+import { type RedirectSetting, redirectSettings } from '../steering/redirect.ts';
+import { type Context, contextOf } from './context.ts';
 import { type DoctorOptions, modeOption, queuesOption } from './doctor.ts';
 import { wholeNumberFrom } from './numbers.ts';
 import { count } from './output.ts';
+import { withProgress } from './progress.ts';
 
 const MAX_FLOWS = 2 ** 26;
 
@@ -18,6 +20,7 @@ type AttachResult = Output<'attachDevice'>;
 
 interface AttachOptions extends DoctorOptions {
   config?: string;
+  redirect?: RedirectSetting;
   egress?: AttachBody['egress'];
   maxFlows?: number;
   maxRules?: number;
@@ -31,6 +34,12 @@ export function attachCommand(command: Command): void {
     .addOption(modeOption())
     .addOption(queuesOption())
     .addOption(
+      new Option(
+        '--redirect <mode>',
+        'how packets come to the CPU of their queue (default: as configured, else cpumap)',
+      ).choices(redirectSettings),
+    )
+    .addOption(
       new Option('--egress <hook>', 'how the egress program is attached (default: tcx from Linux 6.6 on)').choices([
         'tcx',
         'clsact',
@@ -42,11 +51,13 @@ export function attachCommand(command: Command): void {
     .option('--deliver-metadata', 'leave queue and bucket before each frame for tc and AF_XDP programs')
     .action(async (device: string, options: AttachOptions) => {
       const context = contextOf(command);
-      const { queues, ...rest } = options;
+      const { queues, redirect, ...rest } = options;
       const body = await bodyOf(device, context.options.netns, rest);
       const client = await context.client();
-      const query = { dryRun: context.dryRun, queues };
-      const { data: result } = await client.call('attachDevice', { query, body });
+      const query = { dryRun: context.dryRun, queues, redirect };
+      const { data: result } = await withProgress(`attaching ${device}`, () =>
+        client.call('attachDevice', { query, body }),
+      );
       for (const { severity, message } of result.findings) {
         if (severity === 'degrades') context.warn(message);
       }
@@ -57,7 +68,7 @@ export function attachCommand(command: Command): void {
 async function bodyOf(
   name: string,
   netns: string | undefined,
-  { config: file, ...options }: Omit<AttachOptions, 'queues'>,
+  { config: file, ...options }: Omit<AttachOptions, 'queues' | 'redirect'>,
 ): Promise<AttachBody> {
   // The file's own reader names the file, and every problem in it.
   const config = file === undefined ? {} : formatDevice(deviceOf(await readConfigFile(file), file, name));
@@ -82,28 +93,71 @@ function attachText(result: AttachResult): string {
   return `${device}: attached (${mode}, egress ${egress}), ${count(queues, 'queue')}, ${count(azs, 'AZ')}, ${count(rules, 'rule')}${from}`;
 }
 
+interface DetachOptions {
+  all?: boolean | undefined;
+  force?: boolean | undefined;
+}
+
 export function detachCommand(command: Command): void {
   command
-    .argument('<device>', 'network device')
-    .option('--force', 'also remove pins that this version cannot read')
-    .action(async (name: string, options: { force?: boolean }) => {
+    .argument('[device]', 'network device')
+    .option('--all', 'every device that is attached, in every namespace; with --force also what no record describes')
+    .option(
+      '--force',
+      'also remove pins that this version cannot read, and overwrite settings that others have changed',
+    )
+    .action(async (name: string | undefined, { all = false, force }: DetachOptions) => {
       const context = contextOf(command);
       const client = await context.client();
-      const params = { device: context.named(name) };
-      const { force } = options;
-      const describe = async () => (await client.call('detachDevice', { params, query: { dryRun: true, force } })).data;
+      const detach = async (device: string, dryRun: boolean) =>
+        (await client.call('detachDevice', { params: { device }, query: { dryRun, force } })).data;
+      const devices = await namedOrAll(context, name, { all, force });
       if (context.dryRun) {
-        const result = await describe();
-        const text = `${result.device}: would detach and remove ${count(result.pins.length, 'pin')}`;
-        await context.print(result, () => text);
+        const results = await inTurn(devices, (device) => detach(device, true));
+        const lines = results.map(
+          ({ device, pins }) => `${device}: would detach and remove ${count(pins.length, 'pin')}`,
+        );
+        await context.print(all ? results : results[0], () => lines.join('\n') || NOTHING_ATTACHED);
         return;
       }
-      if (context.asks) {
-        const { device } = await describe();
-        await context.confirm(`Detach ${device}? Its rules and AZs are forgotten.`);
+      if (context.asks && devices.length > 0) {
+        const known = await inTurn(devices, (device) => detach(device, true));
+        const names = known.map(({ device }) => device).join(', ');
+        await context.confirm(`Detach ${names}? ${all ? 'Their' : 'Its'} rules and AZs are forgotten.`);
       }
-      const { data } = await client.call('detachDevice', { params, query: { force } });
-      const { device, detached } = data;
-      await context.print({ device, detached }, () => `${device}: detached`);
+      const done = await inTurn(devices, (device) => detach(device, false));
+      for (const { settings } of done) {
+        for (const { name: setting, now } of settings?.foreign ?? []) {
+          context.warn(`${setting} is left at ${now}: somebody else has set it since.`);
+        }
+        for (const { message } of settings?.failed ?? []) context.warn(message);
+      }
+      const results = done.map(({ device, detached }) => ({ device, detached }));
+      const lines = results.map(({ device }) => `${device}: detached`);
+      await context.print(all ? results : results[0], () => lines.join('\n') || NOTHING_ATTACHED);
     });
+}
+
+const NOTHING_ATTACHED = 'no device is attached';
+
+async function namedOrAll(
+  context: Context,
+  name: string | undefined,
+  { all = false, force = false }: DetachOptions,
+): Promise<string[]> {
+  if (all === (name !== undefined)) {
+    throw new VnicError('usage', all ? `--all and ${name} were given.` : 'No device is named.', {
+      remedy: 'Name one device, or give --all.',
+    });
+  }
+  return name === undefined
+    ? await context.devices('attached', ...(force ? ['failed' as const] : []))
+    : [context.named(name)];
+}
+
+/** One after the other: each waits for the machine's lock. */
+async function inTurn<T, R>(items: readonly T[], act: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  for (const item of items) results.push(await act(item));
+  return results;
 }

@@ -8,7 +8,8 @@ import { verdictOptions } from '../captures/verdict.ts';
 import { VnicError } from '../errors.ts';
 import { type Context, contextOf } from './context.ts';
 import { positiveNumber, wholeNumberFrom } from './numbers.ts';
-import { count as countText } from './output.ts';
+import { count as countText, grouped } from './output.ts';
+import { Progress } from './progress.ts';
 
 const READ_INTERVAL_MS = 50;
 const MAX_SNAPLEN = 9216;
@@ -79,11 +80,12 @@ async function fetchAll(
   client: ApiClient,
   { device, session }: Running,
   file: CaptureFile,
-  { seconds = Number.POSITIVE_INFINITY }: CaptureOptions,
+  options: CaptureOptions,
   signal: AbortSignal,
 ): Promise<Read> {
+  const { seconds = Number.POSITIVE_INFINITY } = options;
   const endMs = performance.now() + seconds * 1000;
-  const showsProgress = process.stderr.isTTY;
+  using progress = new Progress('waiting for packets');
   for (;;) {
     const isLast = signal.aborted || performance.now() >= endMs;
     const { data } = await client.call('readCapture', { params: { device }, body: { session } });
@@ -95,17 +97,27 @@ async function fetchAll(
         options: verdictOptions(packet),
       })),
     );
-    if (data.interrupted) context.warn('Packets are missing: nothing was fetched for so long that the kernel stopped.');
-    if (showsProgress) process.stderr.write(`\r${countText(Number(data.captured), 'packet')} captured `);
+    if (data.interrupted) {
+      progress.clear();
+      context.warn('Packets are missing: nothing was fetched for so long that the kernel stopped.');
+    }
+    progress.show(progressText(data, options));
     if (isLast || (data.complete && data.packets.length === 0)) {
       const missed = BigInt(data.overAllowance) + BigInt(data.ringFull);
       file.end(BigInt(Date.now()) * 1_000_000n, BigInt(data.captured) + missed, missed);
-      if (showsProgress) process.stderr.write('\r');
       return data;
     }
     const leftMs = Math.max(0, Math.min(READ_INTERVAL_MS, endMs - performance.now()));
     await sleep(leftMs, undefined, { signal }).catch(() => {});
   }
+}
+
+function progressText({ captured, matched }: Read, { count, seconds }: CaptureOptions): string {
+  const bounds = [
+    ...(count === undefined ? [] : [`${countText(count, 'packet')} at most`]),
+    ...(seconds === undefined ? ['Ctrl-C ends it'] : [`for ${seconds} s`]),
+  ];
+  return `${countText(Number(captured), 'packet')} captured, ${grouped(matched)} matched (${bounds.join(', ')})`;
 }
 
 function report(context: Context, device: string, path: string, last: Read): void {

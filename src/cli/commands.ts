@@ -8,6 +8,8 @@ export type Configure = (command: Command) => void;
 export interface CommandEntry {
   name: string;
   summary: string;
+  /** It has no data for stdout: --output names a file. */
+  outputIsFile?: boolean;
   load: () => Promise<Configure>;
 }
 
@@ -80,6 +82,11 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./rebalance.ts')).rebalanceCommand,
   },
   {
+    name: 'tune',
+    summary: 'set interrupts, XPS, rings and coalescing of the host side, and put them back',
+    load: async () => (await import('./tune.ts')).tuneCommand,
+  },
+  {
     name: 'explain',
     summary: 'what the dataplane would do with a packet, and why',
     load: async () => (await import('./explain.ts')).explainCommand,
@@ -105,6 +112,17 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./config.ts')).configCommand,
   },
   {
+    name: 'fleet',
+    summary: 'many machines as one: policies, AZs, nodes, over etcd',
+    load: async () => (await import('./fleet.ts')).fleetCommand,
+  },
+  {
+    name: 'bench',
+    summary: 'how fast it is on this machine, against floors and peers (in a checkout)',
+    outputIsFile: true,
+    load: async () => (await import('./bench.ts')).benchCommand,
+  },
+  {
     name: 'serve',
     summary: 'run the daemon: REST API, metrics, state',
     load: async () => (await import('./serve.ts')).serveCommand,
@@ -118,5 +136,10 @@ export const commands: readonly CommandEntry[] = [
     name: 'token',
     summary: 'make a token for the REST API',
     load: async () => (await import('./token.ts')).tokenCommand,
+  },
+  {
+    name: 'completion',
+    summary: 'completion of commands for bash, zsh and fish',
+    load: async () => (await import('./completion.ts')).completionCommand,
   },
 ];

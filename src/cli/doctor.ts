@@ -42,10 +42,18 @@ export function doctorCommand(command: Command): void {
         params: { device: context.named(device) },
         query: { ...options },
       });
-      const { mode, verdict: result, findings } = data;
-      await context.print({ device, mode, verdict: result, findings }, () => findingsText(device, result, findings));
+      const { mode, verdict: result, findings, redirect } = data;
+      const choice = redirect === null || result === 'blocked' ? [] : [`--redirect auto  ${choiceText(redirect)}`];
+      await context.print({ device, mode, verdict: result, findings, redirect }, () =>
+        [findingsText(device, result, findings), ...choice].join('\n'),
+      );
       if (result === 'blocked') process.exitCode = EXIT_BLOCKED;
     });
+}
+
+/** `cpumap, follow on trial: why`. */
+export function choiceText({ mode, trial, reason }: NonNullable<Diagnosis['redirect']>): string {
+  return `${mode}${trial === null ? '' : `, ${trial} on trial`}: ${reason}`;
 }
 
 const verdictTexts: Readonly<Record<Diagnosis['verdict'], string>> = {

@@ -100,6 +100,13 @@ function limitText({ limit }: Explanation): string | null {
   return `per ${limit.scope}, ${state}${shadow}, ${durationText(limit.debtNs)} ahead of the clock`;
 }
 
+function arrivalText({ arrival, queue }: Explanation): string | null {
+  if (arrival === null) return null;
+  if (arrival.direct) return `its last packet arrived on its queue ${arrival.queue}, and was passed there`;
+  if (arrival.queue === queue) return `its last packet arrived on its queue ${queue}, and was handed to its CPU`;
+  return `its last packet arrived on queue ${arrival.queue}, not on its own, and was handed to its CPU`;
+}
+
 function explanationText(data: Explanation): string {
   const packet = `${formatProtocol(data.proto)} ${endpoint(data.src, data.srcPort)} -> ${endpoint(data.dst, data.dstPort)}`;
   if (!data.parsed) {
@@ -120,6 +127,7 @@ function explanationText(data: Explanation): string {
     ['table', data.table === null ? 'steering is off' : String(data.table)],
     ['queue', queue],
     ['CPU', data.cpu === null ? null : String(data.cpu)],
+    ['arrival', arrivalText(data)],
     [
       'flow',
       data.flowKnown ? `known, verdict ${data.verdictCached ? 'cached' : 'of an older rule set'}` : 'not known yet',

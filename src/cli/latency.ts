@@ -20,14 +20,26 @@ export function latencyCommand(command: Command): void {
     });
 }
 
-function latencyText({ device, toCpu, rtt }: Report): string {
+function latencyText({ device, toCpu, toSocket, rtt }: Report): string {
+  const sockets = [
+    { what: 'XDP entry to TCP socket', ...toSocket.tcp },
+    { what: 'XDP entry to UDP socket', ...toSocket.udp },
+  ];
   const rows: { what: string; times: Times }[] = [
     { what: 'XDP entry to CPU', times: toCpu },
+    ...sockets.flatMap(({ what, value }) => (value === null ? [] : [{ what, times: value }])),
     ...rtt.azs
       .filter(({ az, rtt: times }) => az !== null || times.count > 0)
       .map(({ az, rtt: times }) => ({ what: `TCP round trip, ${az ?? 'no AZ'}`, times })),
   ];
   const parts = [`${device}: times since attach, of a sample of the packets`, latencyTable(rows)];
+  const missing = Map.groupBy(
+    sockets.filter(({ unavailable }) => unavailable !== null),
+    ({ unavailable }) => unavailable,
+  );
+  for (const [reason, of] of missing) {
+    parts.push(`${of.map(({ what }) => what).join(', ')}: not available: ${reason}.`);
+  }
   if (rtt.remark !== null) parts.push(`TCP round trips: ${rtt.remark}.`);
   return parts.join('\n');
 }

@@ -17,7 +17,7 @@ export function toJson(data: unknown, indent = 2): string {
 }
 
 export async function toYaml(data: unknown): Promise<string> {
-  const { stringify } = await import('yaml');
+  const { stringify } = await import('./yaml.ts');
   return stringify(JSON.parse(toJson(data)), { lineWidth: 0 }).trimEnd();
 }
 
@@ -138,4 +138,25 @@ export function endpoint(address: string, port: number): string {
 /** `1 rule`, `2 rules`. */
 export function count(number: number, noun: string): string {
   return `${grouped(number)} ${noun}${number === 1 ? '' : 's'}`;
+}
+
+const ESCAPE = '\u001b';
+const colourOrCharacter = new RegExp(`${ESCAPE}\\[[0-9;]*m|.`, 'gu');
+
+/** At most so many columns; colours end where the line is cut. */
+export function cut(line: string, columns: number): string {
+  if (stripVTControlCharacters(line).length <= columns) return line;
+  let shown = 0;
+  let result = '';
+  let isStyled = false;
+  for (const part of line.match(colourOrCharacter) ?? []) {
+    if (part.length > 1 && part.startsWith(ESCAPE)) {
+      isStyled = true;
+      result += part;
+    } else if (shown < columns) {
+      result += part;
+      shown++;
+    }
+  }
+  return isStyled ? `${result}\x1b[0m` : result;
 }

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 /** vnicctl perf. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { Output } from '../api/client.ts';
 import { VnicError } from '../errors.ts';
+import { type ComparedFigure, comparePerf } from '../telemetry/perf/compare.ts';
 import { type Figure, type PerfRates, perfRates } from '../telemetry/perf/rates.ts';
 import { contextOf } from './context.ts';
 import { wholeNumberFrom } from './numbers.ts';
 import { count, grouped, table, yellow } from './output.ts';
+import { waitFor } from './progress.ts';
+import { readText } from './rule-file.ts';
 
 type PerfReport = Output<'getPerf'>;
+type Measurement = PerfRates & { device: string };
 
 interface PerfOptions {
   seconds: number;
   skipRunTimes?: boolean;
+  compare?: string;
 }
 
 const MAX_SECONDS = 3600;
@@ -23,22 +27,34 @@ export function perfCommand(command: Command): void {
     .argument('[device]', 'network device (default: the only attached one)')
     .option('--seconds <number>', 'how long to measure', wholeNumberFrom(1, MAX_SECONDS), 1)
     .option('--skip-run-times', 'do not have the kernel time programs: that adds to what a packet costs')
-    .action(async (name: string | undefined, { seconds, skipRunTimes = false }: PerfOptions) => {
+    .option('--compare <file>', 'hold it against a measurement that was kept with -o json')
+    .action(async (name: string | undefined, { seconds, skipRunTimes = false, compare }: PerfOptions) => {
       const context = contextOf(command);
+      const earlier = compare === undefined ? null : await readMeasurement(compare);
       const client = await context.client();
       const device = await context.device(name);
       const report = async (): Promise<PerfReport> => (await client.call('getPerf', { params: { device } })).data;
       const counting = skipRunTimes ? { refusal: 'run times were not asked for', end: () => {} } : await countRuns();
       try {
         const before = await report();
-        await sleep(seconds * 1000);
+        await waitFor(seconds, 'measuring');
         const after = await report();
         const rates = perfRates(before, after, counting.refusal);
-        await context.print({ device, ...rates }, () => ratesText(device, rates));
+        if (earlier === null) await context.print({ device, ...rates }, () => ratesText(device, rates));
+        else {
+          const figures = comparePerf(earlier, rates);
+          const data = { device, before: earlier, after: { device, ...rates }, figures };
+          await context.print(data, () => comparisonText(earlier, device, rates, figures));
+        }
       } finally {
         counting.end();
       }
     });
+}
+
+async function readMeasurement(file: string): Promise<Measurement> {
+  const { parseMeasurement } = await import('./perf-file.ts');
+  return parseMeasurement(await readText(file), file);
 }
 
 /** Has the kernel count runs of programs for as long as this takes. */
@@ -103,4 +119,29 @@ function ratesText(device: string, { seconds, packets, events, programs, traces 
   const head = `${device}: ${count(packets.received, 'packet')} in ${seconds.toFixed(1)} s, ${grouped(packets.steered)} steered, ${grouped(packets.dropped)} dropped`;
   const scope = 'Events are those of all CPUs, whatever ran on them.';
   return [head, scope, eventTable, programTable, traceTable, notes.text()].filter((part) => part !== '').join('\n\n');
+}
+
+function comparisonText(
+  before: Measurement,
+  device: string,
+  after: PerfRates,
+  figures: readonly ComparedFigure[],
+): string {
+  const notes = new Notes();
+  const change = ({ value, unavailable }: Figure): string => {
+    if (value === null) return notes.mark('-', unavailable ?? '');
+    return `${value > 0 ? '+' : ''}${(100 * value).toFixed(1)} %`;
+  };
+  const ofPackets = ({ packets, seconds }: PerfRates): string =>
+    `${count(packets.received, 'packet')} in ${seconds.toFixed(1)} s`;
+  const rows = table(figures, [
+    { title: 'WHAT', value: ({ name, unit }) => `${name}, ${unit}` },
+    { title: 'BEFORE', value: ({ before: figure }) => notes.cell(figure, 3), align: 'right' },
+    { title: 'AFTER', value: ({ after: figure }) => notes.cell(figure, 3), align: 'right' },
+    { title: 'CHANGE', value: (figure) => change(figure.change), align: 'right' },
+  ]);
+  const head = `before: ${before.device}, ${ofPackets(before)}\nafter:  ${device}, ${ofPackets(after)}`;
+  return [head, 'Events are those of all CPUs, whatever ran on them.', rows, notes.text()]
+    .filter((part) => part !== '')
+    .join('\n\n');
 }

@@ -3,6 +3,7 @@
 import type { Command } from 'commander';
 import { contextOf } from './context.ts';
 import { deviceOption } from './device-option.ts';
+import { withProgress } from './progress.ts';
 import { printChanges } from './rule-changes.ts';
 import { readText } from './rule-file.ts';
 
@@ -18,7 +19,9 @@ export function qosCommand(command: Command): void {
       const text = { content: `${await readText(file)}\n`, type: 'application/x-ndjson' };
       const client = await context.client();
       const device = await context.device(undefined, options.device);
-      const { data } = await client.call('applyQos', { params: { device }, query: { dryRun: context.dryRun }, text });
+      const { data } = await withProgress('setting rates', () =>
+        client.call('applyQos', { params: { device }, query: { dryRun: context.dryRun }, text }),
+      );
       await printChanges(context, data);
     });
 }

@@ -2,7 +2,7 @@
 /** vnicctl replay. */
 import type { Command } from 'commander';
 import { openController } from '../app/environment.ts';
-import { replayCapture } from '../app/replay-capture.ts';
+import { type CaptureReplay, replayCapture } from '../app/replay-capture.ts';
 import type { ReplayReport } from '../captures/replay.ts';
 import { type DeviceConfig, parseDevice } from '../config/device.ts';
 import { readConfigFile } from '../config/file.ts';
@@ -13,6 +13,7 @@ import { contextOf } from './context.ts';
 import { verdictText } from './flows.ts';
 import { wholeNumberFrom } from './numbers.ts';
 import { bytesText, count, endpoint, table } from './output.ts';
+import { Progress } from './progress.ts';
 
 const MAX_LIMIT = 2 ** 31;
 
@@ -31,12 +32,20 @@ export function replayCommand(command: Command): void {
     .action(async (file: string, options: ReplayOptions) => {
       const context = contextOf(command);
       const config = await configOf(options);
-      const { report, damage } = replayCapture(openController().native, file, config);
+      const { report, damage } = replayWithProgress(file, config);
       const flows = options.limit === undefined ? report.flows : report.flows.slice(0, options.limit);
       await context.print({ ...report, flows }, () => replayText(file, report, flows));
       // What could be read was of use; that something could not must not be missed.
       if (damage !== undefined) throw damage;
     });
+}
+
+function replayWithProgress(file: string, config: DeviceConfig): CaptureReplay {
+  using progress = new Progress(`replaying ${file}`);
+  return replayCapture(openController().native, file, config, (bytes, ofBytes) => {
+    const done = ofBytes > 0 ? `${Math.floor((100 * bytes) / ofBytes)} % of ${bytesText(ofBytes)}` : bytesText(bytes);
+    progress.show(`replaying ${file}: ${done}`);
+  });
 }
 
 async function configOf({ config: file, device }: ReplayOptions): Promise<DeviceConfig> {

@@ -8,11 +8,16 @@ import { MAX_RULE_ID } from '../steering/rules/model.ts';
 import { type Context, contextOf } from './context.ts';
 import { type DeviceOption, deviceOption } from './device-option.ts';
 import { numberOrText, wholeNumberFrom } from './numbers.ts';
+import { count } from './output.ts';
+import { Progress, withProgress } from './progress.ts';
 import { printChanges } from './rule-changes.ts';
 import { readRules } from './rule-file.ts';
 import { addRuleOptions, type RuleOptions, ruleInput } from './rule-options.ts';
 import { listAllRules } from './rule-requests.ts';
 import { rulesText } from './rule-table.ts';
+
+/** Takes longer than anybody waits without a word. */
+const MANY_RULES = 10_000;
 
 const readId = wholeNumberFrom(1, MAX_RULE_ID);
 
@@ -161,7 +166,7 @@ function importCommand(command: Command): void {
     .addOption(deviceOption())
     .action(async (file: string, name: string | undefined, options: DeviceOption, inner: Command) => {
       const context = contextOf(inner);
-      const rules = await readRules(file);
+      const rules = await withProgress(`reading ${file === '-' ? 'rules' : file}`, () => readRules(file));
       const device = await context.device(name, options.device);
       if (context.asks) await confirmImport(context, device, rules);
       const changes = await replaceRules(context, device, rules, context.dryRun);
@@ -171,6 +176,9 @@ function importCommand(command: Command): void {
 
 async function replaceRules(context: Context, device: string, rules: RuleBody[], dryRun: boolean) {
   const client = await context.client();
+  using progress = new Progress(`${dryRun ? 'comparing' : 'loading'} ${count(rules.length, 'rule')}`);
+  // Without a daemon it is this process that does it.
+  if (rules.length >= MANY_RULES) progress.showNow();
   return (await client.call('replaceRules', { params: { device }, query: { dryRun }, body: rules })).data;
 }
 

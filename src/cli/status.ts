@@ -5,6 +5,7 @@ import type { Output } from '../api/client.ts';
 import { VnicError } from '../errors.ts';
 import { azTable } from './az-table.ts';
 import { type Context, contextOf } from './context.ts';
+import { choiceText } from './doctor.ts';
 import { bar, bytesText, count, durationText, pairs, red, table } from './output.ts';
 
 type DeviceStatus = Output<'getDevice'>;
@@ -60,6 +61,8 @@ function statusText(status: DeviceStatus): string {
     pairs([
       ['device', `${status.device} (${status.mode} XDP, egress ${status.egress}, interface ${status.ifindex})`],
       ['steering', `${steering}, ${count(status.queues, 'queue')}`],
+      ['redirect', choiceText(status.redirect)],
+      ['arrival', arrivalText(status.redirect)],
       ['rules', `${status.rules}, generation ${status.ruleGeneration}`],
       ['received', `${count(Number(counters.rxPackets), 'packet')}, ${bytesText(counters.rxBytes)}`],
       ['to their queue', `${count(Number(counters.redirected), 'packet')}, ${counters.notReceived} not taken yet`],
@@ -77,6 +80,21 @@ function statusText(status: DeviceStatus): string {
     parts.push(red(`drift: ${what}: asked for ${spec}, the kernel has ${kernel}`));
   }
   return parts.join('\n');
+}
+
+function arrivalText({ mode, device, ...packets }: DeviceStatus['redirect']): string {
+  const { steeredPackets, missedPackets, directPackets, offCpuPackets } = packets;
+  const share = (part: Counter): string =>
+    Number(steeredPackets) === 0 ? '0 %' : `${((100 * Number(part)) / Number(steeredPackets)).toFixed(1)} %`;
+  const onTheirs = Number(steeredPackets) - Number(missedPackets);
+  const parts = [`${share(onTheirs)} of packets on their own queue, ${share(directPackets)} passed there`];
+  if (mode !== 'cpumap' && Number(offCpuPackets) > 0)
+    parts.push(`${share(offCpuPackets)} not on its CPU (vnicctl tune puts interrupts there)`);
+  if (device !== null) {
+    const says = `${device.obeyed} of ${device.flows} flows arrive where the device should send them`;
+    parts.push(device.verdict === 'disobeys' ? red(says) : says);
+  }
+  return parts.join('; ');
 }
 
 const BAR_WIDTH = 24;
@@ -112,6 +130,9 @@ function queuesText(device: string, queues: readonly QueueStatus[]): string {
     },
     { title: 'BYTES', value: (queue) => bytesText(queue.steeredBytes), align: 'right' },
     { title: 'RX', value: (queue) => queue.rxPackets },
+    { title: 'MISSED', value: (queue) => queue.missedPackets },
+    { title: 'OFF CPU', value: (queue) => queue.offCpuPackets },
+    { title: 'DIRECT', value: (queue) => queue.directPackets },
     { title: 'DROPPED', value: (queue) => queue.droppedPackets },
     { title: 'TX', value: (queue) => queue.txPackets },
   ]);

@@ -37,6 +37,8 @@ export interface TopView {
   /** By reason. */
   dropsPerSecond: Record<string, number>;
   latency: Quantiles;
+  /** By protocol; null: not measured. */
+  toSocket: Record<'tcp' | 'udp', Quantiles | null>;
   queues: {
     queue: number;
     az: string | null;
@@ -85,6 +87,10 @@ export function topView(before: TopLook, after: TopLook): TopView {
   const rate = (now: number | bigint | undefined, then: number | bigint | undefined): number =>
     Math.max(0, number(now) - number(then)) / seconds;
   const { counters } = after.status;
+  const toSocket = (proto: 'tcp' | 'udp'): Quantiles | null => {
+    const now = after.latency.toSocket[proto].value;
+    return now === null ? null : quantilesBetween(before.latency.toSocket[proto].value ?? { ...now, buckets: [] }, now);
+  };
   const queues = after.queues.map((queue) => {
     const then = before.queues.find((other) => other.queue === queue.queue);
     return {
@@ -121,6 +127,7 @@ export function topView(before: TopLook, after: TopLook): TopView {
       ]),
     ),
     latency: quantilesBetween(before.latency.toCpu, after.latency.toCpu),
+    toSocket: { tcp: toSocket('tcp'), udp: toSocket('udp') },
     queues: queues.map(({ queue, az, cpu, usable, packetsPerSecond, bitsPerSecond }) => ({
       queue,
       az,

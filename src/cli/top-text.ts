@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One refresh of vnicctl top as lines of text that fit a screen. Pure but for styleText's look at NO_COLOR. */
-import { stripVTControlCharacters } from 'node:util';
 import { formatProtocol } from '../steering/rules/protocols.ts';
-import { bitRateText, bold, durationText, endpoint, green, red, scaledCount, table, yellow } from './output.ts';
+import { bitRateText, bold, cut, durationText, endpoint, green, red, scaledCount, table, yellow } from './output.ts';
 import type { Quantiles, TopView } from './top-model.ts';
 
 const heat = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -22,6 +21,12 @@ const time = (ns: number | null): string => (ns === null ? '-' : durationText(ns
 function quantilesText({ p50Ns, p90Ns, p99Ns, p999Ns, count }: Quantiles): string {
   if (count === 0) return 'no packet was timed';
   return `p50 ${time(p50Ns)}  p90 ${time(p90Ns)}  p99 ${time(p99Ns)}  p99.9 ${time(p999Ns)}`;
+}
+
+/** What is measured only. */
+function socketLines({ toSocket }: TopView): string[] {
+  const measured = Object.entries(toSocket).flatMap(([proto, times]) => (times === null ? [] : [{ proto, times }]));
+  return measured.map(({ proto, times }) => `         to a ${proto.toUpperCase()} socket: ${quantilesText(times)}`);
 }
 
 /** A character a queue; the fullest is as high as can be. */
@@ -79,6 +84,26 @@ function limitLines({ limits }: TopView): string[] {
   return ['', ...rows.split('\n')];
 }
 
+/** Flows that have the text in what is shown of them; of several words each. */
+export function filterFlows(flows: TopView['flows'], filter: string): TopView['flows'] {
+  const words = filter
+    .toLowerCase()
+    .split(/\s+/)
+    .filter((word) => word !== '');
+  return flows.filter((flow) => {
+    const shown = [
+      flow.direction === 'ingress' ? 'in' : 'out',
+      String(formatProtocol(flow.proto)),
+      endpoint(flow.src, flow.srcPort),
+      endpoint(flow.dst, flow.dstPort),
+      flow.az ?? '',
+      flow.rule === null ? '' : `rule ${flow.rule}`,
+      flow.queue === null ? '' : `queue ${flow.queue}`,
+    ].join(' ');
+    return words.every((word) => shown.toLowerCase().includes(word));
+  });
+}
+
 function flowLines({ flows }: TopView, room: number): string[] {
   if (flows.length === 0) return ['', 'No flow.'];
   const rows = table(flows.slice(0, Math.max(room, 0)), [
@@ -107,6 +132,7 @@ export function topLines(view: TopView, size: ScreenSize): string[] {
   const above = [
     `${bold(view.device)}   in ${pps(view.rxPacketsPerSecond)} ${bitRateText(view.rxBitsPerSecond)}   out ${pps(view.txPacketsPerSecond)} ${bitRateText(view.txBitsPerSecond)}   ${dropText(view)}`,
     `${bold('LATENCY')}  to the CPU: ${quantilesText(view.latency)}`,
+    ...socketLines(view),
     ...queueLines(view),
     ...azLines(view),
     ...limitLines(view),
@@ -114,25 +140,4 @@ export function topLines(view: TopView, size: ScreenSize): string[] {
   const room = size.rows === null ? UNBOUNDED_ROWS : size.rows - above.length - 2;
   const lines = [...above, ...(room > 0 ? flowLines(view, room) : [])];
   return (size.rows === null ? lines : lines.slice(0, size.rows)).map((line) => cut(line, size.columns));
-}
-
-const ESCAPE = '\u001b';
-const colourOrCharacter = new RegExp(`${ESCAPE}\\[[0-9;]*m|.`, 'gu');
-
-/** At most so many columns; colours end where the line is cut. */
-export function cut(line: string, columns: number): string {
-  if (stripVTControlCharacters(line).length <= columns) return line;
-  let shown = 0;
-  let result = '';
-  let isStyled = false;
-  for (const part of line.match(colourOrCharacter) ?? []) {
-    if (part.length > 1 && part.startsWith(ESCAPE)) {
-      isStyled = true;
-      result += part;
-    } else if (shown < columns) {
-      result += part;
-      shown++;
-    }
-  }
-  return isStyled ? `${result}\x1b[0m` : result;
 }

@@ -6,10 +6,10 @@ import type { ApiClient } from '../api/client.ts';
 import { VnicError } from '../errors.ts';
 import { type Context, contextOf } from './context.ts';
 import { positiveNumber, wholeNumberFrom } from './numbers.ts';
-import { bold, toJson, yellow } from './output.ts';
+import { bold, cut, toJson, yellow } from './output.ts';
 import { type TopLook, type TopView, topView } from './top-model.ts';
 import { TopScreen } from './top-screen.ts';
-import { cut, topLines } from './top-text.ts';
+import { filterFlows, topLines } from './top-text.ts';
 
 /** Reading the counters of more would make each refresh dear. */
 const MAX_RULES = 1000;
@@ -97,6 +97,7 @@ const help = [
   'p        pause, and go on',
   's        sort flows by rate, bytes or packets',
   'd        the next device',
+  '/        show only flows with this text: address, port, protocol, AZ, rule; Enter takes it, Esc none',
   '?        this help',
   '',
   'QUEUES   a character a queue, the fullest as high as can be; · idle, x lost',
@@ -114,6 +115,9 @@ class LiveTop {
   #showsHelp = false;
   #isOver = false;
   #problem: string | null = null;
+  #filter = '';
+  /** Keys are text of the filter. */
+  #isTyping = false;
   #view: TopView | null = null;
   #wake = new AbortController();
 
@@ -172,7 +176,17 @@ class LiveTop {
   }
 
   #press(key: string): void {
+    if (this.#isTyping && key !== '\x03') {
+      this.#type(key);
+      return;
+    }
     switch (key) {
+      case '/':
+        this.#isTyping = true;
+        return;
+      case '\x1b':
+        this.#filter = '';
+        return;
       case 'q':
       case '\x03':
         this.#end();
@@ -197,6 +211,15 @@ class LiveTop {
     }
   }
 
+  #type(key: string): void {
+    if (key === '\r' || key === '\n') this.#isTyping = false;
+    else if (key === '\x1b') {
+      this.#isTyping = false;
+      this.#filter = '';
+    } else if (key === '\x7f' || key === '\b') this.#filter = this.#filter.slice(0, -1);
+    else if (key >= ' ') this.#filter += key;
+  }
+
   #draw(screen: TopScreen): void {
     if (this.#isOver) return;
     const { columns, rows } = screen.size;
@@ -208,13 +231,15 @@ class LiveTop {
   #body(columns: number, rows: number): string[] {
     if (this.#showsHelp) return help.slice(0, rows).map((line) => cut(line, columns));
     if (this.#view === null) return [cut(`${bold(this.#device)}   looking…`, columns)];
-    return topLines(this.#view, { columns, rows });
+    return topLines({ ...this.#view, flows: filterFlows(this.#view.flows, this.#filter) }, { columns, rows });
   }
 
   #footer(): string {
     const which = this.#devices.length > 1 ? `   d device ${this.#index + 1}/${this.#devices.length}` : '';
     const state = this.#isPaused ? yellow('   paused') : '';
+    if (this.#isTyping) return `filter: ${this.#filter}_   Enter takes it, Esc none`;
+    const filter = this.#filter === '' ? '' : yellow(`   filter: ${this.#filter}`);
     const problem = this.#problem === null ? '' : yellow(`   ${this.#problem}`);
-    return `q quit   p pause   s sort: ${this.#by}   ? help${which}${state}${problem}`;
+    return `q quit   p pause   s sort: ${this.#by}   / filter   ? help${which}${filter}${state}${problem}`;
   }
 }

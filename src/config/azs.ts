@@ -20,6 +20,14 @@ export function parseAz(input: unknown): AzConfig {
   return az!;
 }
 
+/** A list of AZs, by themselves and against each other. Throws invalid_config with every problem. */
+export function parseAzs(list: readonly unknown[]): AzConfig[] {
+  const problems = new ProblemList();
+  const azs = readAzs(list, undefined, ['azs'], problems);
+  problems.throwIfAny('invalid_config', 'AZs are not valid');
+  return azs;
+}
+
 /** AZs by themselves and against each other. Throws invalid_config. `queues`: of the device, if known. */
 export function validateAzs(azs: readonly AzConfig[], queues?: number): void {
   const problems = new ProblemList();

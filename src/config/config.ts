@@ -5,12 +5,15 @@ import { VnicError } from '../errors.ts';
 import { ProblemList } from '../steering/rules/problems.ts';
 import { type DaemonConfig, readDaemon } from './daemon.ts';
 import { type DeviceConfig, formatDevice, readDevice } from './device.ts';
+import { type FleetConfig, readFleet } from './fleet.ts';
 import { type ConfigInput, configOutlineSchema } from './schema.ts';
 
 export interface Config {
   /** In the order of the file. */
   readonly devices: readonly DeviceConfig[];
   readonly daemon: DaemonConfig;
+  /** Null: the machine belongs to no fleet. */
+  readonly fleet: FleetConfig | null;
 }
 
 /**
@@ -18,11 +21,16 @@ export interface Config {
  * Throws one invalid_config with every problem in `details.problems`.
  */
 export function loadConfig(text: string, fileName: string): Config {
-  const input = fileName.endsWith('.json') ? parseJson(text, fileName) : parseYaml(text, fileName);
+  const input = parseText(text, fileName);
   const problems = new ProblemList();
   const config = readConfig(input, problems);
   problems.throwIfAny('invalid_config', fileName);
   return config;
+}
+
+/** What a file says: JSON where it is called so, YAML else. Throws invalid_config. */
+export function parseText(text: string, fileName: string): unknown {
+  return fileName.endsWith('.json') ? parseJson(text, fileName) : parseYaml(text, fileName);
 }
 
 /** The canonical user form of a configuration's devices. */
@@ -35,7 +43,11 @@ function readConfig(input: unknown, problems: ProblemList): Config {
   const devices = Object.entries(outline.devices ?? {}).map(([name, value]) =>
     readDevice(name, value, ['devices', name], problems),
   );
-  return { devices, daemon: readDaemon(outline.daemon, ['daemon'], problems) };
+  return {
+    devices,
+    daemon: readDaemon(outline.daemon, ['daemon'], problems),
+    fleet: readFleet(outline.fleet, ['fleet'], problems),
+  };
 }
 
 function parseJson(text: string, fileName: string): unknown {

@@ -38,6 +38,8 @@ export interface TelemetryConfig {
   tracepoints: (typeof traceModes)[number];
   /** Has the kernel count runs and run time of all BPF programs, which costs time on each packet. */
   programStats: boolean;
+  /** Times a sample of the packets up to the queue of their socket, which costs a little for each packet that has one. */
+  socketLatency: boolean;
 }
 
 export interface DaemonConfig {
@@ -63,7 +65,7 @@ export const daemonDefaults: DaemonConfig = {
     eventStreams: 64,
     requestTimeoutMs: 30_000,
   },
-  telemetry: { tracepoints: 'basic', programStats: false },
+  telemetry: { tracepoints: 'basic', programStats: false, socketLatency: false },
 };
 
 /** Reads the section, recording problems. */
@@ -94,6 +96,7 @@ export function readDaemon(input: unknown, path: Path, problems: ProblemList): D
     telemetry: {
       tracepoints: telemetry.tracepoints ?? daemonDefaults.telemetry.tracepoints,
       programStats: telemetry.program_stats ?? daemonDefaults.telemetry.programStats,
+      socketLatency: telemetry.socket_latency ?? daemonDefaults.telemetry.socketLatency,
     },
   };
   const names = config.tokens.map(({ name }) => name);

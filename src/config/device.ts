@@ -2,6 +2,7 @@
 /** One device of the configuration. */
 import type { AzConfig } from '../steering/azs.ts';
 import { type FailoverConfig, failoverDefaults } from '../steering/failover.ts';
+import type { RedirectSetting } from '../steering/redirect.ts';
 import { commonEnds } from '../steering/rules/changes.ts';
 import { formatRule } from '../steering/rules/format.ts';
 import type { Rule } from '../steering/rules/model.ts';
@@ -19,14 +20,16 @@ export interface DeviceConfig {
   /** -1: all nodes. */
   readonly numaNode: number;
   readonly coalesceUsecs: number;
-  /** Native XDP on the driver's buffers or refuse; never a copy. */
-  readonly enableZeroCopy: boolean;
+  /** True: native XDP on the driver's buffers or nothing, so generic mode is refused. */
+  readonly enableZeroCopy?: boolean;
   readonly enableNumaAware: boolean;
   readonly adaptiveCoalesce: boolean;
   /** Packets per second at which coalescing starts to adapt. */
   readonly adaptiveThreshold: number;
   /** One TCP packet in so many that leave is looked at for round-trip times; 0: none. */
   readonly rttSample: number;
+  /** How packets come to the CPU of their queue. */
+  readonly redirect: RedirectSetting;
   readonly failover: FailoverConfig;
   readonly azs: readonly AzConfig[];
   readonly rules: readonly Rule[];
@@ -35,11 +38,11 @@ export interface DeviceConfig {
 export const deviceDefaults = {
   numaNode: -1,
   coalesceUsecs: 64,
-  enableZeroCopy: true,
   enableNumaAware: true,
   adaptiveCoalesce: true,
   adaptiveThreshold: 1000,
   rttSample: 64,
+  redirect: 'cpumap',
   failover: failoverDefaults,
 } as const;
 
@@ -67,11 +70,12 @@ export function readDevice(name: string, input: unknown, path: Path, problems: P
     ...(user.num_queues === undefined ? {} : { numQueues: user.num_queues }),
     numaNode: user.numa_node ?? deviceDefaults.numaNode,
     coalesceUsecs: user.coalesce_usecs ?? deviceDefaults.coalesceUsecs,
-    enableZeroCopy: user.enable_zero_copy ?? deviceDefaults.enableZeroCopy,
+    ...(user.enable_zero_copy === undefined ? {} : { enableZeroCopy: user.enable_zero_copy }),
     enableNumaAware: user.enable_numa_aware ?? deviceDefaults.enableNumaAware,
     adaptiveCoalesce: user.adaptive_coalesce ?? deviceDefaults.adaptiveCoalesce,
     adaptiveThreshold: user.adaptive_threshold ?? deviceDefaults.adaptiveThreshold,
     rttSample: user.rtt_sample ?? deviceDefaults.rttSample,
+    redirect: user.redirect ?? deviceDefaults.redirect,
     failover: readFailover(user.failover ?? {}, [...path, 'failover'], problems),
     azs,
     rules: rules.filter((rule) => rule !== undefined),
@@ -105,11 +109,12 @@ export function formatDevice(device: DeviceConfig, earlier?: FormattedDevice): D
     ...(device.numQueues === undefined ? {} : { num_queues: device.numQueues }),
     numa_node: device.numaNode,
     coalesce_usecs: device.coalesceUsecs,
-    enable_zero_copy: device.enableZeroCopy,
+    ...(device.enableZeroCopy === undefined ? {} : { enable_zero_copy: device.enableZeroCopy }),
     enable_numa_aware: device.enableNumaAware,
     adaptive_coalesce: device.adaptiveCoalesce,
     adaptive_threshold: device.adaptiveThreshold,
     ...(device.rttSample === deviceDefaults.rttSample ? {} : { rtt_sample: device.rttSample }),
+    ...(device.redirect === deviceDefaults.redirect ? {} : { redirect: device.redirect }),
     ...(failover === undefined ? {} : { failover }),
     azs: device.azs.map(formatAz),
     rules: formatRules(device.rules, earlier),

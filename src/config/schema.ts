@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { VnicLimits } from '../maps/generated/abi.ts';
 import { probeTypes } from '../steering/azs.ts';
 import { deadmanPolicies, failoverPolicies } from '../steering/failover.ts';
+import { redirectSettings } from '../steering/redirect.ts';
 import { strictObject, wholeNumber } from '../steering/rules/problems.ts';
 import { ruleSchema } from '../steering/rules/schema.ts';
 
@@ -107,6 +108,7 @@ export const deviceFields = {
   adaptive_coalesce: trueOrFalse.optional(),
   adaptive_threshold: wholeNumber(0, 1_000_000_000).optional(),
   rtt_sample: wholeNumber(0, 1_048_576).optional(),
+  redirect: z.enum(redirectSettings, redirectSettings.join(', ')).optional(),
   failover: failoverSchema.optional(),
 };
 
@@ -160,17 +162,46 @@ export const daemonSchema = strictObject({
   telemetry: strictObject({
     tracepoints: z.enum(traceModes, traceModes.join(', ')).optional(),
     program_stats: trueOrFalse.optional(),
+    socket_latency: trueOrFalse.optional(),
   }).optional(),
+});
+
+const httpAddress = z.string('an address such as https://10.0.0.1:2379').regex(/^https?:\/\/[^\s/?#]+\/?$/, {
+  error: 'an address such as https://10.0.0.1:2379',
+});
+
+/** Membership in a fleet, over etcd. */
+export const fleetSchema = strictObject({
+  endpoints: z.array(httpAddress, 'a list of addresses').min(1, 'a list of at least one address'),
+  prefix: z
+    .string('a prefix such as /vnic')
+    .regex(/^(?:\/[A-Za-z0-9._-]+)+\/?$/, 'a prefix such as /vnic')
+    .optional(),
+  node: azName.optional(),
+  labels: z
+    .record(azName, z.string('a text').max(63, 'at most 63 characters'), 'labels such as {role: gateway}')
+    .optional(),
+  tls: strictObject({ ca: filePath.optional(), cert: filePath.optional(), key: filePath.optional() }).optional(),
+  auth: strictObject({ user: z.string('a name').min(1, 'a name'), password_file: filePath }).optional(),
+  quorum: z
+    .union(
+      [z.enum(['majority', 'off']), z.int().min(2).max(10_000)],
+      'majority, off, or a whole number from 2 to 10000',
+    )
+    .optional(),
+  mend_drift: trueOrFalse.optional(),
 });
 
 export const configSchema = strictObject({
   devices: z.record(z.string(), deviceSchema).optional(),
   daemon: daemonSchema.optional(),
+  fleet: fleetSchema.optional(),
 });
 
 export const configOutlineSchema = strictObject({
   devices: z.record(z.string(), z.unknown(), 'an object of devices by name').optional(),
   daemon: z.unknown().optional(),
+  fleet: z.unknown().optional(),
 });
 
 export type AzInput = z.input<typeof azSchema>;

@@ -6,9 +6,11 @@
 import { Worker } from 'node:worker_threads';
 import type { ApiEvent, ApiRequest, ApiResponse } from '../api/operation.ts';
 import { problemResponse } from '../api/problem.ts';
+import type { SpecView } from '../app/spec-parts.ts';
 import type { Config } from '../config/config.ts';
 import { VnicError } from '../errors.ts';
-import type { Samples } from './metrics.ts';
+import { programFile } from '../project.ts';
+import type { MetricsRequest } from './metrics.ts';
 import { transferOf } from './transfer.ts';
 
 /** What the HTTP side needs of it. */
@@ -21,12 +23,15 @@ export interface EngineOptions {
   stateFolder: string;
   /** Devices of the configuration file, and the hash of each one's section. */
   config: Config | null;
+  /** Of vnicctl. */
+  version: string;
 }
 
 /** From the main thread to the worker. */
 export type ToEngine =
   | { kind: 'call'; id: number; operation: string; request: ApiRequest }
-  | { kind: 'samples'; id: number }
+  | ({ kind: 'metrics'; id: number } & MetricsRequest)
+  | { kind: 'look'; id: number }
   | { kind: 'ping'; id: number }
   | { kind: 'reload'; id: number; config: Config | null }
   | { kind: 'stop' };
@@ -34,9 +39,10 @@ export type ToEngine =
 /** From the worker to the main thread. */
 export type FromEngine =
   | { kind: 'answer'; id: number; response: ApiResponse }
-  /** Of samples only when they could not be taken. */
+  /** Of metrics only when they could not be had. */
   | { kind: 'done'; id: number; error: { message: string; remedy: string | null } | null }
-  | { kind: 'samples'; id: number; samples: Samples }
+  | { kind: 'metrics'; id: number; body: Uint8Array }
+  | { kind: 'looked'; id: number; devices: SpecView[] }
   | { kind: 'event'; event: ApiEvent }
   | { kind: 'ready' };
 
@@ -49,7 +55,8 @@ export class WorkerEngine implements Engine {
   readonly #worker: Worker;
   readonly #answers = new Map<number, (response: ApiResponse) => void>();
   readonly #done = new Map<number, Waiting<void>>();
-  readonly #samples = new Map<number, Waiting<Samples>>();
+  readonly #metrics = new Map<number, Waiting<Uint8Array>>();
+  readonly #looks = new Map<number, Waiting<SpecView[]>>();
   #count = 0;
   #ended: string | null = null;
   readonly ready: Promise<void>;
@@ -57,7 +64,7 @@ export class WorkerEngine implements Engine {
   readonly ended: Promise<string>;
 
   constructor(options: EngineOptions, onEvent: (event: ApiEvent) => void) {
-    this.#worker = new Worker(new URL('./engine-worker.ts', import.meta.url), { workerData: options });
+    this.#worker = new Worker(programFile('daemon/engine-worker'), { workerData: options });
     const ready = Promise.withResolvers<void>();
     const ended = Promise.withResolvers<string>();
     this.ready = ready.promise;
@@ -71,9 +78,13 @@ export class WorkerEngine implements Engine {
         case 'done':
           this.#finish(message);
           return;
-        case 'samples':
-          this.#samples.get(message.id)?.resolve(message.samples);
-          this.#samples.delete(message.id);
+        case 'metrics':
+          this.#metrics.get(message.id)?.resolve(message.body);
+          this.#metrics.delete(message.id);
+          return;
+        case 'looked':
+          this.#looks.get(message.id)?.resolve(message.devices);
+          this.#looks.delete(message.id);
           return;
         case 'event':
           onEvent(message.event);
@@ -95,9 +106,11 @@ export class WorkerEngine implements Engine {
       });
       for (const answer of this.#answers.values()) answer(problemResponse(error));
       this.#answers.clear();
-      for (const { reject } of [...this.#done.values(), ...this.#samples.values()]) reject(error);
+      for (const { reject } of [...this.#done.values(), ...this.#metrics.values(), ...this.#looks.values()])
+        reject(error);
       this.#done.clear();
-      this.#samples.clear();
+      this.#metrics.clear();
+      this.#looks.clear();
       ready.reject(failure ?? error);
       ended.resolve(this.#ended);
     });
@@ -118,24 +131,24 @@ export class WorkerEngine implements Engine {
     return promise;
   }
 
-  /** What the metrics say of the machine and of each device. */
-  samples(): Promise<Samples> {
-    if (this.#ended !== null) return Promise.reject(new Error(this.#ended));
-    const waiting = Promise.withResolvers<Samples>();
-    const id = ++this.#count;
-    this.#samples.set(id, waiting);
-    this.#post({ kind: 'samples', id }, null);
-    return waiting.promise;
+  /** What the metrics say of the machine and of each device: text without its end, or JSON. */
+  metrics(request: MetricsRequest): Promise<Uint8Array> {
+    return this.#ask(this.#metrics, { kind: 'metrics', id: ++this.#count, ...request });
+  }
+
+  /** Devices of the daemon's own namespace, with what a fleet looks at. */
+  look(): Promise<SpecView[]> {
+    return this.#ask(this.#looks, { kind: 'look', id: ++this.#count });
   }
 
   /** Resolves when the engine has come round to it. */
   ping(): Promise<void> {
-    return this.#ask({ kind: 'ping', id: ++this.#count });
+    return this.#ask(this.#done, { kind: 'ping', id: ++this.#count });
   }
 
   /** Applies the configuration. Rejects with what kept it from that. */
   reload(config: Config | null): Promise<void> {
-    return this.#ask({ kind: 'reload', id: ++this.#count, config });
+    return this.#ask(this.#done, { kind: 'reload', id: ++this.#count, config });
   }
 
   /** Lets the operation that is being performed finish. */
@@ -144,10 +157,10 @@ export class WorkerEngine implements Engine {
     await this.ended;
   }
 
-  #ask(message: ToEngine & { id: number }): Promise<void> {
+  #ask<T>(waiting: Map<number, Waiting<T>>, message: ToEngine & { id: number }): Promise<T> {
     if (this.#ended !== null) return Promise.reject(new Error(this.#ended));
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#done.set(message.id, { resolve, reject });
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    waiting.set(message.id, { resolve, reject });
     this.#post(message, null);
     return promise;
   }
@@ -157,10 +170,10 @@ export class WorkerEngine implements Engine {
       this.#done.get(id)?.resolve();
     } else {
       const failure = new VnicError('failed', error.message, error.remedy === null ? {} : { remedy: error.remedy });
-      (this.#done.get(id) ?? this.#samples.get(id))?.reject(failure);
+      (this.#done.get(id) ?? this.#metrics.get(id))?.reject(failure);
     }
     this.#done.delete(id);
-    this.#samples.delete(id);
+    this.#metrics.delete(id);
   }
 
   /** A body that has its memory to itself is handed over, not copied. */

@@ -1,17 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Metrics for scrapers: samples of the engine's devices, kept for as long as METRICS_CACHE_TTL says. */
-import { Exposition, type MetricsJson, type Rendered } from '../telemetry/metrics/exposition.ts';
-import type { MachineSample } from '../telemetry/metrics/machine.ts';
-import type { DeviceSample } from '../telemetry/metrics/sample.ts';
+/**
+ * Metrics for scrapers: those of devices and machine as the engine writes them, kept for as long as METRICS_CACHE_TTL says,
+ * and behind them those of the process.
+ */
+import { Registry } from 'prom-client';
+import type { FleetSample } from '../telemetry/metrics/fleet.ts';
+import type { MetricsJson } from '../telemetry/metrics/json.ts';
+import { negotiate, type TextFormat } from '../telemetry/metrics/negotiate.ts';
+import { ProcessMetrics } from '../telemetry/metrics/process.ts';
+import { textEnd } from '../telemetry/metrics/text.ts';
 
-/** What is taken at one moment. */
-export interface Samples {
-  devices: DeviceSample[];
-  machine: MachineSample;
+export interface MetricsRequest {
+  format: TextFormat | 'json';
+  /** Not the engine's: it is known without asking. */
+  fleet: FleetSample | null;
 }
 
-export interface SampleSource<T> {
-  samples(): Promise<T>;
+export interface Rendered {
+  contentType: string;
+  /** What the engine wrote. */
+  body: Uint8Array;
+  /** What comes behind it. */
+  tail: Uint8Array;
 }
 
 export interface Metrics {
@@ -20,45 +30,51 @@ export interface Metrics {
 }
 
 export interface MetricsOptions {
-  engine: SampleSource<Samples>;
-  version: string;
+  /** Text without its end, or JSON. */
+  engine: { metrics(request: MetricsRequest): Promise<Uint8Array> };
   cacheMs: () => number;
+  fleet: () => FleetSample | null;
 }
 
 /** An engine that loads a large rule set answers when it has done so. Then a scrape gets what the one before it got. */
 const BUSY_AFTER_MS = 250;
-/** Older samples than this are worse than a late answer. */
+/** Older answers than this are worse than a late one. */
 const USABLE_FOR_MS = 5000;
 
+const contentTypes: Readonly<Record<TextFormat, string>> = {
+  prometheus: Registry.PROMETHEUS_CONTENT_TYPE,
+  openmetrics: Registry.OPENMETRICS_CONTENT_TYPE,
+};
+
 interface Taken<T> {
-  samples: T;
+  answer: T;
   takenMs: number;
 }
 
-export class SampleCache<T> {
-  readonly #engine: SampleSource<T>;
+export class AnswerCache<T> {
+  readonly #ask: () => Promise<T>;
   readonly #cacheMs: () => number;
   #last: Taken<T> | null = null;
-  /** Being taken: scrapes that come meanwhile wait for the same ones. */
+  /** Being taken: scrapes that come meanwhile wait for the same one. */
   #coming: Promise<Taken<T>> | null = null;
 
-  constructor(engine: SampleSource<T>, cacheMs: () => number) {
-    this.#engine = engine;
+  constructor(ask: () => Promise<T>, cacheMs: () => number) {
+    this.#ask = ask;
     this.#cacheMs = cacheMs;
   }
 
   async get(): Promise<T> {
     const last = this.#last;
     const ageMs = last === null ? Number.POSITIVE_INFINITY : performance.now() - last.takenMs;
-    if (last !== null && ageMs < this.#cacheMs()) return last.samples;
+    if (last !== null && ageMs < this.#cacheMs()) return last.answer;
     this.#coming ??= this.#take();
-    if (last === null || ageMs > USABLE_FOR_MS) return (await this.#coming).samples;
-    return (await firstOf(this.#coming, last, BUSY_AFTER_MS)).samples;
+    if (last === null || ageMs > USABLE_FOR_MS) return (await this.#coming).answer;
+    return (await firstOf(this.#coming, last, BUSY_AFTER_MS)).answer;
   }
 
   async #take(): Promise<Taken<T>> {
     try {
-      const taken = { samples: await this.#engine.samples(), takenMs: performance.now() };
+      const taken = { answer: await this.#ask(), takenMs: performance.now() };
       this.#last = taken;
       return taken;
     } finally {
@@ -80,17 +96,21 @@ async function firstOf<T>(coming: Promise<T>, instead: T, afterMs: number): Prom
   }
 }
 
-export function createMetrics({ engine, version, cacheMs }: MetricsOptions): Metrics {
-  const exposition = new Exposition({ version });
-  const cache = new SampleCache(engine, cacheMs);
+export function createMetrics({ engine, cacheMs, fleet }: MetricsOptions): Metrics {
+  const ofProcess = new ProcessMetrics();
+  const cacheOf = (format: MetricsRequest['format']): AnswerCache<Uint8Array> =>
+    new AnswerCache(() => engine.metrics({ format, fleet: fleet() }), cacheMs);
+  const caches = { prometheus: cacheOf('prometheus'), openmetrics: cacheOf('openmetrics'), json: cacheOf('json') };
   return {
     text: async (accept) => {
-      const { devices, machine } = await cache.get();
-      return await exposition.render(devices, accept, machine);
+      const format = negotiate(accept);
+      const [body, rest] = await Promise.all([caches[format].get(), ofProcess.text(format)]);
+      return { contentType: contentTypes[format], body, tail: Buffer.from(`${rest}${textEnd[format]}`) };
     },
     json: async () => {
-      const { devices, machine } = await cache.get();
-      return await exposition.renderJson(devices, machine);
+      const [ofDevices, rest] = await Promise.all([caches.json.get(), ofProcess.json()]);
+      const { metrics, unavailable } = JSON.parse(Buffer.from(ofDevices).toString()) as MetricsJson;
+      return { metrics: [...metrics, ...rest], unavailable };
     },
   };
 }

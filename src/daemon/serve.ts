@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The life of a daemon: takes the state, adopts the devices, serves, reloads, and stops without touching the dataplane. */
-import { setPriority } from 'node:os';
+import { flushCompileCache } from 'node:module';
 import type { Logger } from 'pino';
 import packageFile from '../../package.json' with { type: 'json' };
 import type { ApiEvent } from '../api/operation.ts';
@@ -8,10 +8,13 @@ import { requireCapabilities, requireObject, stateFolderOf } from '../app/enviro
 import { takeState } from '../app/state-lock.ts';
 import { formatListen } from '../config/daemon.ts';
 import { VnicError } from '../errors.ts';
-import { loadNative } from '../loader/ffi/index.ts';
+import { loadNative, type Native } from '../loader/ffi/index.ts';
+import { releaseUnusedMemory } from '../loader/own-memory.ts';
+import { setUrgency, type Urgency } from '../loader/scheduling.ts';
 import { ServiceManager } from '../loader/service-manager.ts';
 import { WorkerEngine } from './engine.ts';
 import { EventLog } from './event-log.ts';
+import { DaemonFleet } from './fleet.ts';
 import { HttpServer } from './http/server.ts';
 import { createMetrics } from './metrics.ts';
 import { type DaemonSettings, readSettings } from './settings.ts';
@@ -27,8 +30,14 @@ export interface ServeOptions {
 /** Open requests get so long to end. */
 const GRACE_MS = 5000;
 
-/** Of nice(2): a little above others. */
-const MAIN_THREAD_NICE = -5;
+/** By then the first requests and looks at devices have come, whose compiling takes much that the next ones do not need. */
+const RELEASE_AGAIN_MS = 60_000;
+/** Loading programs takes 16 MiB that nothing after it needs; devices are attached one after another. */
+const RELEASE_AFTER_ATTACH_MS = 3000;
+const attaching = new Set(['device.attached', 'device.returned', 'device.upgraded']);
+
+/** What it does takes milliseconds: it must not wait for as long as a busy machine would have it. */
+const mainThread: Urgency = { nice: -20, sliceNs: 100_000 };
 
 /** Events that somebody should look at. */
 const alarming = new Set([
@@ -41,6 +50,13 @@ const alarming = new Set([
   'az.fail_refused',
   'az.recover_refused',
   'az.probe_impossible',
+  'fleet.disconnected',
+  'fleet.refused',
+  'fleet.az_refused',
+  'fleet.drift',
+  'fleet.report_failed',
+  'fleet.failed',
+  'fleet.state_damaged',
 ]);
 
 /**
@@ -61,12 +77,16 @@ export async function serve(options: ServeOptions): Promise<void> {
     onFailure: (reason) => log.warn({ reason: String(reason) }, 'the service manager cannot be told'),
   });
   const events = new EventLog(Date.now());
+  const releasing = setTimeout(() => releaseUnusedMemory(native), RELEASE_AFTER_ATTACH_MS).unref();
   const publish = (event: ApiEvent): void => {
     const { id, type, device, data } = events.publish(event);
     log[alarming.has(type) ? 'warn' : 'info']({ event: id, device, ...data }, type);
+    if (attaching.has(type)) releasing.refresh();
+    fleet.note(event);
   };
-  const engine = new WorkerEngine({ stateFolder, config: settings.config }, publish);
-  preferMainThread(log);
+  const engine = new WorkerEngine({ stateFolder, config: settings.config, version: packageFile.version }, publish);
+  const fleet: DaemonFleet = new DaemonFleet({ engine, stateFolder, version: packageFile.version, publish });
+  preferMainThread(native, log);
   let state: { ready: boolean; reason: string } = { ready: false, reason: 'devices are being adopted' };
   const http = new HttpServer({
     engine,
@@ -76,7 +96,12 @@ export async function serve(options: ServeOptions): Promise<void> {
     native,
     log,
     version: packageFile.version,
-    metrics: createMetrics({ engine, version: packageFile.version, cacheMs: () => settings.metricsCacheMs }),
+    metrics: createMetrics({
+      engine,
+      cacheMs: () => settings.metricsCacheMs,
+      fleet: () => fleet.sample(),
+    }),
+    fleet: () => fleet.view(),
   });
 
   const stopped = Promise.withResolvers<string>();
@@ -98,6 +123,7 @@ export async function serve(options: ServeOptions): Promise<void> {
       http.reload(next.daemon);
       settings = next;
       await engine.reload(next.config);
+      await fleet.configure(next.fleet);
       publish({ type: 'config.reloaded', device: null, data: { file: options.configFile ?? null } });
     } catch (error) {
       const { message, remedy = null } = error instanceof VnicError ? error : new VnicError('failed', String(error));
@@ -111,9 +137,13 @@ export async function serve(options: ServeOptions): Promise<void> {
   try {
     await http.listen();
     manager.status(state.reason);
-    await Promise.race([engine.ready, stopped.promise]);
+    await Promise.race([engine.ready.then(() => fleet.configure(settings.fleet)), stopped.promise]);
     state = { ready: true, reason: 'ready' };
     manager.ready('ready');
+    releaseUnusedMemory(native);
+    setTimeout(() => releaseUnusedMemory(native), RELEASE_AGAIN_MS).unref();
+    // Else what was compiled is kept at the end only, and one that is killed leaves nothing to its next start.
+    flushCompileCache();
     const { listen, socket } = settings.daemon;
     log.info(
       { socket: socket.path, listen: listen === null ? null : formatListen(listen), state: stateFolder },
@@ -132,19 +162,17 @@ export async function serve(options: ServeOptions): Promise<void> {
     process.off('SIGTERM', stop).off('SIGINT', stop).off('SIGHUP', reload);
     state = { ready: false, reason: 'the daemon is stopping' };
     manager.stopping();
+    await fleet.stop();
     await http.close(GRACE_MS);
     await engine.stop();
     await ended;
   }
 }
 
-/**
- * Answers come before work: the engine's thread was made before this and keeps its priority, so that compiling a large
- * rule set on a busy machine does not keep health checks and scrapes waiting.
- */
-function preferMainThread(log: Logger): void {
+/** Answers come before work: the main thread is more urgent than the engine's, which gives itself its own. */
+function preferMainThread(native: Native, log: Logger): void {
   try {
-    setPriority(MAIN_THREAD_NICE);
+    setUrgency(native, mainThread);
   } catch (error) {
     log.debug({ err: error }, 'the main thread keeps its priority');
   }

@@ -3,12 +3,14 @@
 import { type Config, loadConfig } from '../config/config.ts';
 import { type DaemonConfig, parseListen } from '../config/daemon.ts';
 import { readConfigFile } from '../config/file.ts';
+import type { FleetConfig } from '../config/fleet.ts';
 import { VnicError } from '../errors.ts';
 
 export interface DaemonSettings {
   /** Null: no configuration file was given. */
   config: Config | null;
   daemon: DaemonConfig;
+  fleet: FleetConfig | null;
   /** A scrape within it gets the answer of the one before. */
   metricsCacheMs: number;
 }
@@ -24,12 +26,13 @@ export async function readSettings(
   environment: NodeJS.ProcessEnv,
 ): Promise<DaemonSettings> {
   const config = configFile === undefined ? null : await readConfigFile(configFile);
-  const { daemon } = config ?? loadConfig('{}', 'defaults.json');
+  const { daemon, fleet } = config ?? loadConfig('{}', 'defaults.json');
   const { EXPORTER_PORT, VNIC_SOCKET, METRICS_CACHE_TTL } = environment;
   const port = readNumber('EXPORTER_PORT', EXPORTER_PORT, 65_535);
   const address = listen === undefined ? daemon.listen : parseListen(listen);
   return {
     config,
+    fleet,
     daemon: {
       ...daemon,
       listen:

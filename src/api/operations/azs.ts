@@ -69,7 +69,7 @@ interface AzOperation {
   /** `failed`, `recovered`… */
   done: string;
   /** Of a failure or recovery, told with it. */
-  cause?: 'manual';
+  cause?: 'manual' | 'fleet';
 }
 
 function changeAz(context: ApiContext, { device, az, dryRun = false, plan, perform, done, cause }: AzOperation) {
@@ -125,8 +125,8 @@ export const putAz = operation({
       device,
       az: name,
       dryRun,
-      plan: (attached) => attached.planSet(az),
-      perform: (attached) => attached.setAz(az),
+      plan: (attached) => attached.spec.planSet(az),
+      perform: (attached) => attached.spec.setAz(az),
       done: 'set',
     });
   },
@@ -160,8 +160,8 @@ export const replaceAzs = operation({
       device,
       az: null,
       dryRun,
-      plan: (attached) => attached.planReplacement(azs),
-      perform: (attached) => attached.replaceAzs(azs),
+      plan: (attached) => attached.spec.planReplacement(azs),
+      perform: (attached) => attached.spec.replaceAzs(azs),
       done: 'set',
     });
   },
@@ -185,8 +185,8 @@ export const deleteAz = operation({
       device,
       az,
       dryRun,
-      plan: (attached) => attached.planDeletion(az),
-      perform: (attached) => attached.deleteAz(az),
+      plan: (attached) => attached.spec.planDeletion(az),
+      perform: (attached) => attached.spec.deleteAz(az),
       done: 'deleted',
     }),
 });
@@ -194,6 +194,11 @@ export const deleteAz = operation({
 const failRequest = z
   .strictObject({
     force: z.boolean('true or false').optional().meta({ description: 'also when few queues would be left' }),
+    cause: z.enum(['manual', 'fleet'], 'manual or fleet').optional().meta({
+      description:
+        'who asks for it; `fleet` takes over an AZ that is failed already, so that no detector takes it back',
+    }),
+    evidence: z.string('a text').max(2000).optional().meta({ description: 'why, for whoever looks' }),
   })
   .meta({ id: 'FailRequest' });
 
@@ -210,15 +215,15 @@ export const failAz = operation({
   result: schemas.azChange,
   responses: { 200: { description: 'What moved, or would move.', schema: schemas.azChange } },
   errors: [...deviceErrors, 'policy_refused', 'conflict', ...bodyErrors],
-  run: (context, { params: { device, az }, query: { dryRun }, body: { force = false } }) =>
+  run: (context, { params: { device, az }, query: { dryRun }, body: { force = false, cause = 'manual', evidence } }) =>
     changeAz(context, {
       device,
       az,
       dryRun,
       plan: (attached) => attached.planFailure(az, force),
-      perform: (attached) => attached.failAz(az, { force }),
+      perform: (attached) => attached.failAz(az, { force, cause, ...(evidence === undefined ? {} : { evidence }) }),
       done: 'failed',
-      cause: 'manual',
+      cause,
     }),
 });
 

@@ -3,7 +3,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { MAX_FRAME_BYTES } from '../../app/explain.ts';
-import { flowTableView } from '../../app/flow-table.ts';
+import { FlowTable } from '../../app/flow-table.ts';
+import { flowStatus, topFlows } from '../../app/flows.ts';
 import { buildFrame } from '../../captures/build-frame.ts';
 import { VnicError } from '../../errors.ts';
 import { deviceText } from '../../loader/pins.ts';
@@ -53,13 +54,16 @@ export const listFlows = operation({
   responses: { 200: { description: 'Flows, the largest first.', schema: schemas.page(schemas.flow) } },
   errors: deviceErrors,
   run: async ({ controller }, { params: { device }, query: { top = DEFAULT_TOP, by = 'bytes' } }) => {
-    const { meter, waitMs } = controller.readDevice(device, ({ dataplane, flowMeter }) => ({
+    const { meter, opened } = controller.readDevice(device, ({ dataplane, flowMeter }) => ({
       meter: flowMeter,
-      waitMs: flowMeter.prepare(flowTableView(dataplane)),
+      opened: new FlowTable(dataplane),
     }));
-    if (waitMs > 0) await sleep(waitMs);
+    using table = opened;
+    // Only an order by rate needs two looks; else the second one is whoever asks next.
+    if (by === 'rate') await sleep(await meter.prepare(table));
+    const found = await topFlows(table, top, by, meter);
     return controller.readDevice(device, (attached) => ({
-      data: { items: attached.flows(top, by, meter), next: null },
+      data: { items: flowStatus(found, attached), next: null },
     }));
   },
 });

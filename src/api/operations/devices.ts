@@ -8,6 +8,7 @@ import { VnicError } from '../../errors.ts';
 import { deviceText } from '../../loader/pins.ts';
 import { refuseIfBlocked, verdict } from '../../loader/preflight/index.ts';
 import { VnicLimits } from '../../maps/generated/abi.ts';
+import { redirectSettings } from '../../steering/redirect.ts';
 import { checkInput, dryRunQuery, parseJson, queryFlag, queryNumber } from '../bodies.ts';
 import { deviceParams, parseDeviceId } from '../device-param.ts';
 import { operation } from '../operation.ts';
@@ -69,6 +70,10 @@ export const attachDevice = operation({
   query: z.strictObject({
     dryRun: queryFlag,
     queues: queryNumber(1, VnicLimits.maxQueues).meta({ description: 'overrides num_queues, also the recorded one' }),
+    redirect: z
+      .enum(redirectSettings, redirectSettings.join(', '))
+      .optional()
+      .meta({ description: 'overrides redirect, also the recorded one' }),
   }),
   body: {
     schema: schemas.attachRequest,
@@ -84,6 +89,7 @@ export const attachDevice = operation({
     'not_found',
     'conflict',
     'preflight_refused',
+    'policy_refused',
     'invalid_config',
     'invalid_rule',
     'too_many_shapes',
@@ -95,7 +101,7 @@ export const attachDevice = operation({
     'state_damaged',
     'abi_mismatch',
   ],
-  run: ({ controller, publish }, { query: { dryRun = false, queues }, body }) => {
+  run: ({ controller, publish }, { query: { dryRun = false, queues, redirect }, body }) => {
     const device = parseDeviceId(deviceText({ name: body.name, netns: body.netns ?? null }));
     if (device === null || !isDeviceName(body.name)) {
       throw new VnicError('usage', `${JSON.stringify(body.name)} is not a device name.`, {
@@ -109,6 +115,7 @@ export const attachDevice = operation({
       dryRun,
       ...(config === undefined ? {} : { config }),
       ...(queues === undefined ? {} : { queues }),
+      ...(redirect === undefined ? {} : { redirect }),
       ...(egress === undefined ? {} : { egress }),
       ...(maxFlows === undefined ? {} : { maxFlows }),
       ...(maxRules === undefined ? {} : { maxRules }),
@@ -149,8 +156,9 @@ export const detachDevice = operation({
   method: 'delete',
   path: '/api/v1/devices/{device}',
   tag: 'devices',
-  summary: 'Detach a device and put back what attaching changed',
-  description: 'Its rules and AZs are forgotten. `force` also removes pins that this version cannot read.',
+  summary: 'Detach a device and put back what attaching and tuning changed',
+  description:
+    'Its rules and AZs are forgotten. `force` also removes pins that this version cannot read, and overwrites settings that somebody else has changed since.',
   access: 'write',
   params: deviceParams,
   query: z.strictObject({ dryRun: queryFlag, force: queryFlag }),
@@ -160,10 +168,10 @@ export const detachDevice = operation({
   errors: [...deviceErrors, 'kernel_refused'],
   run: ({ controller, publish }, { params: { device }, query: { dryRun = false, force } }) => {
     const pins = controller.describeDetach(device);
-    if (dryRun) return { data: { device: deviceText(device), detached: false, pins } };
-    controller.detach(device, force);
+    if (dryRun) return { data: { device: deviceText(device), detached: false, pins, settings: null } };
+    const { restored, foreign, failed } = controller.detach(device, force);
     publish({ type: 'device.detached', device: deviceText(device), data: {} });
-    return { data: { device: deviceText(device), detached: true, pins } };
+    return { data: { device: deviceText(device), detached: true, pins, settings: { restored, foreign, failed } } };
   },
 });
 
@@ -185,9 +193,9 @@ export const diagnoseDevice = operation({
   errors: ['not_found'],
   needsNoRights: true,
   run: ({ controller }, { params: { device }, query: { mode = 'native', queues } }) => {
-    const findings = controller.doctor(device, { mode, ...(queues === undefined ? {} : { queues }) });
+    const { findings, redirect } = controller.doctor(device, { mode, ...(queues === undefined ? {} : { queues }) });
     if (findings.some(({ code }) => code === 'device_missing')) refuseIfBlocked(findings);
-    return { data: { device: deviceText(device), mode, verdict: verdict(findings), findings } };
+    return { data: { device: deviceText(device), mode, verdict: verdict(findings), findings, redirect } };
   },
 });
 

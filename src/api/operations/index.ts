@@ -7,16 +7,20 @@ import { deviceOperations } from './devices.ts';
 import { lookOperations } from './look.ts';
 import { ruleOperations } from './rule.ts';
 import { ruleSetOperations } from './rules.ts';
+import { specOperations } from './spec.ts';
 import { steeringOperations } from './steering.ts';
+import { tuneOperations } from './tune.ts';
 
 export const operationTable = [
   ...deviceOperations,
+  ...specOperations,
   ...ruleSetOperations,
   ...ruleOperations,
   ...azOperations,
   ...steeringOperations,
   ...dataplaneOperations,
   ...lookOperations,
+  ...tuneOperations,
 ] as const;
 
 type AnyOperation = (typeof operationTable)[number];

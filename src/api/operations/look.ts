@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Latencies, and packets as the dataplane sees them. */
 import { z } from 'zod';
-import { CAPTURE_LEASE_MS, CAPTURE_MAX_SNAPLEN, readCapture, startCapture, stopCapture } from '../../app/capture.ts';
+import {
+  CAPTURE_LEASE_MS,
+  CAPTURE_MAX_SNAPLEN,
+  captureEnded,
+  readCapture,
+  startCapture,
+  stopCapture,
+} from '../../app/capture.ts';
 import { readRtt, rttRemark } from '../../app/rtt.ts';
 import { VnicError } from '../../errors.ts';
 import { deviceText } from '../../loader/pins.ts';
 import { readLatencyCells } from '../../telemetry/counters.ts';
+import { measured } from '../../telemetry/metrics/part.ts';
 import { queryNumber } from '../bodies.ts';
 import { deviceParams } from '../device-param.ts';
 import * as schemas from '../look-schemas.ts';
@@ -20,7 +28,7 @@ export const getLatency = operation({
   method: 'get',
   path: '/api/v1/devices/{device}/latency',
   tag: 'dataplane',
-  summary: 'Time to the CPU of the queue, and round-trip times of TCP to each AZ',
+  summary: 'Time to the CPU of the queue and to the socket, and round-trip times of TCP to each AZ',
   access: 'read',
   params: deviceParams,
   query: z.strictObject({}),
@@ -29,7 +37,7 @@ export const getLatency = operation({
   responses: { 200: { description: 'Histograms with quantiles.', schema: schemas.latencyReport } },
   errors: deviceErrors,
   run: ({ controller }, { params: { device } }) =>
-    controller.readDevice(device, ({ dataplane, config }) => {
+    controller.readDevice(device, ({ dataplane, config, metrics }) => {
       const { mode, unstamped, unanswered, rows } = readRtt(dataplane);
       const azs = rows.slice(0, config.azs.length + 1).map((cells, row) => ({
         az: config.azs[row - 1]?.name ?? null,
@@ -37,7 +45,10 @@ export const getLatency = operation({
       }));
       const remark = rttRemark({ mode, unstamped, unanswered, rows });
       const toCpu = histogramView(readLatencyCells(dataplane));
-      return { data: { device: deviceText(device), toCpu, rtt: { mode, remark, unstamped, unanswered, azs } } };
+      const { tcp, udp } = metrics.socketTimes();
+      const toSocket = { tcp: measured(tcp, histogramView), udp: measured(udp, histogramView) };
+      const found = { toCpu, toSocket, rtt: { mode, remark, unstamped, unanswered, azs } };
+      return { data: { device: deviceText(device), ...found } };
     }),
 });
 
@@ -114,10 +125,13 @@ export const stopCapturing = operation({
   result: schemas.captureStopped,
   responses: { 200: { description: 'It has ended, or had before.', schema: schemas.captureStopped } },
   errors: deviceErrors,
-  run: ({ controller }, { params: { device }, query: { session } }) =>
+  run: ({ controller, publish }, { params: { device }, query: { session } }) =>
     controller.readDevice(device, ({ dataplane }) => {
-      const stopped = session !== undefined && stopCapture(dataplane, session);
-      return { data: { device: deviceText(device), stopped } };
+      const counters = session === undefined ? null : stopCapture(dataplane, session);
+      if (counters !== null) {
+        publish({ type: 'capture.ended', device: deviceText(device), data: captureEnded('stopped', counters) });
+      }
+      return { data: { device: deviceText(device), stopped: counters !== null } };
     }),
 });
 

@@ -56,8 +56,10 @@ function processStart(pid: number | 'self'): string | null {
   }
 }
 
-function errno(error: unknown): string | undefined {
-  return (error as NodeJS.ErrnoException).code;
+/** There is no such file, or a file stands where its folder would be; writing there is what fails. */
+function isAbsent(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'ENOENT' || code === 'ENOTDIR';
 }
 
 export class DiskFiles implements StateFiles {
@@ -77,7 +79,7 @@ export class DiskFiles implements StateFiles {
     try {
       return readdirSync(this.#folder);
     } catch (error) {
-      if (errno(error) === 'ENOENT') return [];
+      if (isAbsent(error)) return [];
       throw error;
     }
   }
@@ -86,7 +88,7 @@ export class DiskFiles implements StateFiles {
     try {
       return readFileSync(this.pathOf(name));
     } catch (error) {
-      if (errno(error) === 'ENOENT') return null;
+      if (isAbsent(error)) return null;
       throw error;
     }
   }

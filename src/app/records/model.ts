@@ -5,9 +5,12 @@ import { validateAzs } from '../../config/azs.ts';
 import { type DeviceConfig, isDeviceName, parseDevice } from '../../config/device.ts';
 import type { DeviceInput } from '../../config/schema.ts';
 import type { DeviceId } from '../../loader/pins.ts';
+import { isSettingName } from '../../loader/settings/setting.ts';
 import { VnicLimits } from '../../maps/generated/abi.ts';
 import { type HomeMovesText, parseHomeMoves } from '../../steering/home-moves.ts';
+import { type RedirectChoice, redirectModes } from '../../steering/redirect.ts';
 import { type FailoverCause, failoverCauses } from '../../telemetry/metrics/switches.ts';
+import type { SteeringWord } from '../table-store.ts';
 
 export const RECORD_VERSION = 2;
 
@@ -26,6 +29,11 @@ export interface DataplaneSettings {
   deliverMetadata: boolean;
   /** Packets that a CPUMAP entry holds. */
   cpuQueueSize: number;
+}
+
+export interface RedirectRecord extends RedirectChoice {
+  /** ISO 8601; since when the device is told so. */
+  since: string;
 }
 
 export interface FailedAz {
@@ -49,10 +57,16 @@ export interface DeviceRecord {
   ruleGeneration: number;
   /** Steering table that was prepared with the last change of AZs; absent: none was changed since attaching. */
   tableGeneration?: number | undefined;
+  /** What that table was prepared to replace; absent: it was active before it was recorded. */
+  replacedWord?: SteeringWord | undefined;
   /** Where rebalancing made buckets at home; absent: all are at home where the plan puts them. */
   homeMoves?: HomeMovesText | undefined;
   /** ISO 8601; when buckets were last rebalanced. Absent: never since attaching. */
   lastRebalance?: string | undefined;
+  /** How packets come to their queue; absent: by CPUMAP entries, as before there was a choice. */
+  redirect?: RedirectRecord | undefined;
+  /** Values of the device's settings from before attaching, by name: what detaching puts back. Absent: none was changed. */
+  formerSettings?: Record<string, string> | undefined;
   /** Whether the clsact qdisc was made by attach and goes with detach. */
   clsactMade: boolean;
   /** Grows with each change of the rules: the store counts one on where the writer did not. */
@@ -120,6 +134,13 @@ const failedAz = z.strictObject({
   evidence: z.string().optional(),
 });
 
+const redirect = z.strictObject({
+  mode: z.enum(redirectModes),
+  trial: z.enum(['rss', 'follow']).nullable(),
+  reason: z.string(),
+  since: z.iso.datetime(),
+});
+
 const spec = z.record(z.string(), z.unknown());
 const rulesList = z.array(z.record(z.string(), z.unknown())).optional();
 
@@ -139,8 +160,11 @@ const sharedFields = {
   failedAzs: z.array(failedAz),
   ruleGeneration: count.max(MAX_U32),
   tableGeneration: count.max(MAX_U32).optional(),
+  replacedWord: z.strictObject({ table: count.max(MAX_U32).nullable(), lostAzs: count.max(MAX_U32) }).optional(),
   homeMoves: z.array(z.string()).refine(areHomeMoves, 'is no list of moves').optional(),
   lastRebalance: z.iso.datetime().optional(),
+  redirect: redirect.optional(),
+  formerSettings: z.record(z.string().refine(isSettingName, 'is no setting'), z.string()).optional(),
   clsactMade: z.boolean(),
 };
 

@@ -13,8 +13,11 @@ export const commonHeaders = {
   'x-content-type-options': 'nosniff',
   'cross-origin-resource-policy': 'same-origin',
 } as const;
+export const commonEntries: readonly (readonly [name: string, value: string])[] = Object.entries(commonHeaders);
 
 export const HEADER_TOO_LARGE_STATUS = 431;
+
+const noBytes = new Uint8Array();
 
 export function headerTooLarge(what: string): VnicError {
   return new VnicError('too_large', `The header of the request is too large: ${what}.`, {
@@ -34,22 +37,29 @@ export function failure(thrown: unknown): ApiResponse {
   return { ...response, headers: { ...response.headers, 'www-authenticate': 'Bearer realm="vnicd"' } };
 }
 
-/** Of a HEAD request Node leaves out the body by itself. */
-export function send(request: IncomingMessage, response: ServerResponse, answer: ApiResponse): void {
+/** Of a HEAD request Node leaves out the body by itself. @param tail goes behind the body, which need not be copied for that */
+export function send(
+  request: IncomingMessage,
+  response: ServerResponse,
+  answer: ApiResponse,
+  tail: Uint8Array = noBytes,
+): void {
   if (response.headersSent || response.destroyed) {
     response.destroy();
     return;
   }
   const { status, headers, body } = answer;
   const hasLength = status !== 204 && status !== 304;
+  const bytes = (body?.length ?? 0) + tail.length;
   response.writeHead(status, {
     ...headers,
-    ...(hasLength ? { 'content-length': String(body?.length ?? 0) } : {}),
+    ...(hasLength ? { 'content-length': String(bytes) } : {}),
     // A client that waits for leave to send its body may send it yet, or not: what comes next could be either.
     ...(request.headers.expect !== undefined && !request.complete ? { connection: 'close' } : {}),
   });
-  if (request.method !== 'HEAD') exchangeOf(request).bytes = body?.length ?? 0;
-  response.end(body ?? undefined);
+  if (request.method !== 'HEAD') exchangeOf(request).bytes = bytes;
+  if (body !== null && tail.length > 0) response.write(body);
+  response.end(tail.length > 0 ? tail : (body ?? undefined));
 }
 
 export function sendJson(request: IncomingMessage, response: ServerResponse, data: unknown): void {

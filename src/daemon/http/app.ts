@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The routes: operations go to the engine as bytes, the daemon's own are answered here. */
+
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import express, { type ErrorRequestHandler, type Request, type RequestHandler, type Response } from 'express';
 import type { Logger } from 'pino';
-import { encodeText } from '../../api/bodies.ts';
 import { type ApiRequest, type ApiResponse, headerNames, type Method, type Operation } from '../../api/operation.ts';
 import { operations } from '../../api/operations/index.ts';
 import type { DaemonConfig } from '../../config/daemon.ts';
 import { VnicError } from '../../errors.ts';
+import type { FleetView } from '../../fleet/node/fleet-node.ts';
 import type { Engine } from '../engine.ts';
+import type { Metrics } from '../metrics.ts';
 import { type AccessNeeded, type AccessRules, decide } from './access.ts';
-import { commonHeaders, failure, send, sendJson } from './answers.ts';
+import { commonEntries, failure, send, sendJson } from './answers.ts';
 import type { EventStreams } from './events.ts';
 import { beginExchange, exchangeOf } from './exchange.ts';
 import { bodyOf, bodyReader, bodyTooLarge, type OpenRequests, type Place, requireFewHeaders } from './limits.ts';
@@ -19,11 +21,6 @@ export interface Readiness {
   ready: boolean;
   /** What is waited for. */
   reason: string;
-}
-
-export interface MetricsSource {
-  text(accept: string | undefined): Promise<{ contentType: string; body: string | Uint8Array }>;
-  json(): Promise<unknown>;
 }
 
 /** A page with everything in it, and the Content-Security-Policy that lets nothing else in. */
@@ -38,7 +35,8 @@ export interface AppParts {
   accessRules: () => AccessRules;
   isReady: () => Readiness;
   log: Logger;
-  metrics: MetricsSource;
+  metrics: Metrics;
+  fleet: () => FleetView;
   streams: EventStreams;
   openRequests: OpenRequests;
   rateLimit: RequestHandler;
@@ -69,7 +67,7 @@ export function createApp(parts: AppParts): RequestListener {
 
   app.use((request, response, next) => {
     const { id } = beginExchange(log, request, response);
-    response.setHeaders(new Headers({ ...commonHeaders, 'x-request-id': id }));
+    response.setHeaders(new Map([...commonEntries, ['x-request-id', id]]));
     next();
   });
   app.use(parts.rateLimit, checkForm);
@@ -129,7 +127,7 @@ function answerUnrouted(log: Logger, request: IncomingMessage, response: ServerR
     return;
   }
   beginExchange(log, request, response);
-  response.setHeaders(new Headers(commonHeaders));
+  response.setHeaders(new Map(commonEntries));
   const what = new VnicError('usage', 'The address of the request has no path.', {
     remedy: 'Ask for what /api/v1/reference names.',
   });
@@ -230,13 +228,16 @@ function daemonEndpoints(parts: AppParts): Record<string, Endpoint> {
     }, 'open'),
     '/metrics': get(async (request, response) => {
       requireReady(isReady());
-      const { contentType, body } = await metrics.text(request.headers.accept);
-      const bytes = typeof body === 'string' ? encodeText(body) : body;
-      send(request, response, { status: 200, headers: { 'content-type': contentType }, body: bytes });
+      const { contentType, body, tail } = await metrics.text(request.headers.accept);
+      send(request, response, { status: 200, headers: { 'content-type': contentType }, body }, tail);
     }),
     '/api/v1/metrics': get(async (request, response) => {
       requireReady(isReady());
       sendJson(request, response, await metrics.json());
+    }),
+    '/api/v1/fleet': get((request, response) => {
+      requireReady(isReady());
+      sendJson(request, response, parts.fleet());
     }),
     '/api/v1/openapi.json': get((request, response) => {
       send(request, response, { status: 200, headers: { 'content-type': 'application/json' }, body: parts.document() });

@@ -3,8 +3,9 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { ApiResponse } from '../../api/operation.ts';
+import { projectFile } from '../../project.ts';
 
-const folder = path.join(import.meta.dirname, '../page');
+const folder = projectFile('src/daemon/page');
 
 const types: Readonly<Record<string, string>> = {
   '.html': 'text/html; charset=utf-8',

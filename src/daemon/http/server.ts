@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** HTTP on the Unix socket and, if configured, on TCP: everything between a connection and the engine. */
+
 import type { Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Logger } from 'pino';
@@ -7,12 +8,14 @@ import { encodeJson } from '../../api/bodies.ts';
 import { openApiDocument } from '../../api/openapi.ts';
 import type { DaemonConfig, ListenAddress } from '../../config/daemon.ts';
 import { VnicError } from '../../errors.ts';
+import type { FleetView } from '../../fleet/node/fleet-node.ts';
 import type { Native } from '../../loader/ffi/index.ts';
 import { type PeerCredentials, peerCredentials, socketFd } from '../../loader/peer-credentials.ts';
 import type { Engine } from '../engine.ts';
 import type { EventLog } from '../event-log.ts';
+import type { Metrics } from '../metrics.ts';
 import type { AccessRules } from './access.ts';
-import { createApp, type MetricsSource, type Page, type Readiness } from './app.ts';
+import { createApp, type Page, type Readiness } from './app.ts';
 import { answerClientErrors } from './client-errors.ts';
 import { EventStreams } from './events.ts';
 import { remoteText, setChannel } from './exchange.ts';
@@ -31,7 +34,9 @@ export interface HttpServerOptions {
   log: Logger;
   /** Of the product, for the OpenAPI document. */
   version: string;
-  metrics: MetricsSource;
+  metrics: Metrics;
+  /** Throws `not_found` where the machine belongs to no fleet. */
+  fleet: () => FleetView;
   timings?: Partial<HttpTimings>;
 }
 
@@ -50,7 +55,7 @@ export class HttpServer {
   #closing: Promise<void> | null = null;
 
   constructor(options: HttpServerOptions) {
-    const { engine, events, config, isReady, log, version, metrics } = options;
+    const { engine, events, config, isReady, log, version, metrics, fleet } = options;
     this.#options = options;
     this.#log = log;
     this.#config = config;
@@ -66,6 +71,7 @@ export class HttpServer {
       isReady: () => (this.#closing === null ? isReady() : { ready: false, reason: 'it is stopping' }),
       log,
       metrics,
+      fleet,
       streams: this.#streams,
       openRequests: new OpenRequests(() => this.#config.limits),
       rateLimit: this.#rateLimit.handler,

@@ -7,6 +7,7 @@ import { byId, setAttribute, setText } from './dom.mjs';
 import { EventLogView } from './event-log.mjs';
 import { FlowsView } from './flows.mjs';
 import { formatMs, formatTime } from './format.mjs';
+import { LatencyView } from './latency.mjs';
 import { Poller } from './poller.mjs';
 import { QueuesView } from './queues.mjs';
 import { Rates } from './rates.mjs';
@@ -14,7 +15,7 @@ import { RulesView } from './rules.mjs';
 import { TokenDialog } from './token-dialog.mjs';
 import { rateCounters, TrafficView } from './traffic.mjs';
 
-/** @import { AzStatus, DeviceStatus, DeviceSummary, Flow, Page, QueueStatus } from './types.ts' */
+/** @import { AzStatus, DeviceStatus, DeviceSummary, Flow, LatencyReport, Page, QueueStatus } from './types.ts' */
 
 const EVERY_MS = 1000;
 /** What took long is asked for again after so many times that. */
@@ -32,6 +33,7 @@ const poller = new Poller(EVERY_MS, look);
 const hurry = () => poller.hurry();
 const devices = new DevicesView(hurry);
 const traffic = new TrafficView();
+const latency = new LatencyView();
 const queues = new QueuesView();
 const azs = new AzsView(
   new AzDialog(api, (text) => {
@@ -104,6 +106,10 @@ async function lookAt(device, signal) {
   );
   azs.show(device, status.azs);
   announceAzs(status.azs);
+  /** @type {LatencyReport} */
+  const times = await api.get(devicePath(device, '/latency'));
+  if (signal.aborted) return;
+  latency.show(times);
   if (performance.now() >= flowsDueMs) await lookAtFlows(device, signal);
   if (!signal.aborted) await rules.load(api, device, status.rules, () => !signal.aborted && shown === device);
 }
@@ -129,6 +135,7 @@ function clear() {
   azStates = new Map();
   flowsDueMs = 0;
   traffic.clear();
+  latency.clear();
   queues.clear();
   azs.clear();
   flows.clear();

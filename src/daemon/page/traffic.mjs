@@ -69,10 +69,7 @@ export class TrafficView {
     drops: new Tile('Dropped', true),
     flows: new Tile('New flows', true),
     p50: new Tile('Latency p50', false),
-    p90: new Tile('Latency p90', false),
     p99: new Tile('Latency p99', false),
-    p999: new Tile('Latency p99.9', false),
-    timed: new Tile('Packets timed', false),
     evicted: new Tile('Flows evicted', false),
   };
   /** @type {Table<{ name: string, value: number }>} */
@@ -101,7 +98,7 @@ export class TrafficView {
    */
   show(status, rate) {
     const { latency, counters, drift, damagedFiles } = status;
-    const { inPackets, inBits, outPackets, outBits, drops, flows, p50, p90, p99, p999, timed, evicted } = this.#tiles;
+    const { inPackets, inBits, outPackets, outBits, drops, flows, p50, p99, evicted } = this.#tiles;
     showRate(inPackets, rate('rxPackets'), 'p/s');
     showRate(inBits, times(rate('rxBytes'), BITS), 'bit/s');
     showRate(outPackets, rate('txPackets'), 'p/s');
@@ -110,10 +107,7 @@ export class TrafficView {
     drops.mark((rate('drops') ?? 0) > 0);
     showRate(flows, rate('flowsCreated'), '/s');
     p50.show(formatNs(latency.p50Ns));
-    p90.show(formatNs(latency.p90Ns));
     p99.show(formatNs(latency.p99Ns));
-    p999.show(formatNs(latency.p999Ns));
-    timed.show(formatShort(latency.count));
     evicted.show(formatShort(counters.flowsEvicted));
     const facts = [
       `${status.mode} XDP`,

@@ -3,6 +3,7 @@
 import type { z } from 'zod';
 // Its additions to zod are in what the schemas say.
 import type {} from 'zod-openapi';
+import type * as look from '../../api/look-schemas.ts';
 import type * as schemas from '../../api/schemas.ts';
 
 /** Counters of 64 bits arrive as numbers: exact to 2^53, and above that good enough to look at. */
@@ -12,6 +13,7 @@ type Shape<Schema extends z.ZodType> = Wire<z.output<Schema>>;
 
 export type DeviceSummary = Shape<typeof schemas.deviceSummary>;
 export type DeviceStatus = Shape<typeof schemas.deviceStatus>;
+export type LatencyReport = Shape<typeof look.latencyReport>;
 export type QueueStatus = Shape<typeof schemas.queueStatus>;
 export type AzStatus = Shape<typeof schemas.azStatus>;
 export type BfdSession = NonNullable<AzStatus['health']>['bfd'][number];

@@ -19,7 +19,7 @@ BPF_OBJECTS = $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c
 	$(patsubst test/bpf/%.bpf.c,$(BUILD)/test/%.bpf.o,$(wildcard test/bpf/*.bpf.c))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build objects demo test test-vm bench monitoring check format generate clean
+.PHONY: help deps build objects bundle demo test test-vm bench monitoring screenshots install uninstall deb docs check format generate clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,8 +27,8 @@ help: ## this list
 deps: ## install what is missing: Debian or Ubuntu packages, npm packages
 	@scripts/deps.sh
 
-build: deps ## compile the BPF programs into build/
-	@$(MAKE) --no-print-directory objects
+build: deps ## compile the BPF programs, bundle vnicctl; all into build/
+	@$(MAKE) --no-print-directory objects bundle
 
 demo: build ## run the product on its own rig; report in out/demo/report.json (KEEP=1 leaves it running)
 	@$(NODE) test/rig/demo.ts
@@ -36,17 +36,32 @@ demo: build ## run the product on its own rig; report in out/demo/report.json (K
 test: build ## run every test tier this machine can (TIER=unit|packets|netns|vm, TEST=path, GREP=title)
 	@$(NODE) scripts/run-tests.ts
 
-test-vm: build ## boot a QEMU guest with a real 32-queue virtio_net and run the device tests in it
+test-vm: build ## boot QEMU guests with a real 32-queue virtio_net and run the device tests in them (CPUS=8, KERNEL=path, MACHINE=, SUITE=)
 	@scripts/vm/deps.sh
-	@TIER=vm $(NODE) scripts/run-tests.ts
+	@TIER=vm VNIC_VM=full $(NODE) scripts/run-tests.ts
 
-bench: build ## run the benchmarks; results in out/bench/results.json (BENCH=name runs one)
+bench: build ## run the benchmarks; results in out/bench/results.json (BENCH=name runs one, QUICK=1 the short form)
 	@$(NODE) test/bench/main.ts $(BENCH)
 
 monitoring: build ## Prometheus beside the daemon, with the shipped rules (PORT=9091)
 	@$(NODE) scripts/monitoring.ts --serve
 
-check: build ## format, lint, types, import rules, licences, generated files, warnings of each compiler
+screenshots: build ## take the pictures of the live page and of vnicctl top anew, docs/pictures/*.png
+	@$(NODE) test/rig/screenshots.ts
+
+install: build ## into PREFIX (/usr/local), DESTDIR honoured: program, unit, man pages, completions
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" SYSCONFDIR="$(SYSCONFDIR)" scripts/packaging/install.sh install
+
+uninstall: ## remove what install put there; detaches devices first
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" SYSCONFDIR="$(SYSCONFDIR)" scripts/packaging/install.sh uninstall
+
+deb: build ## the Debian package, build/deb/vnicctl_VERSION_ARCH.deb
+	@scripts/packaging/deb.sh
+
+docs: build ## the documentation as pages for a browser, in out/docs/
+	@$(NODE) scripts/build-docs.ts
+
+check: build ## format, lint, types, import rules, licences, generated files, documentation, package, deploy/, compilers
 	@$(MAKE) --no-print-directory --keep-going $(CHECKS)
 
 format: deps ## rewrite the sources in the project's format
@@ -82,9 +97,20 @@ $(BUILD)/test/%.bpf.o: test/bpf/%.bpf.c Makefile
 
 -include $(BPF_OBJECTS:.o=.d)
 
+# --- the bundle of vnicctl and its daemon ------------------------------------------
+
+BUNDLE := $(BUILD)/dist/cli/main.js
+
+bundle: $(BUNDLE)
+	@:
+
+$(BUNDLE): $(shell find src -name '*.ts') package.json package-lock.json scripts/bundle.ts
+	@echo "bundle $(BUILD)/dist"
+	@$(NODE) scripts/bundle.ts $(BUILD)/dist
+
 # --- checks, each on its own so that one run shows all failures ----------------
 
-CHECKS := check-format check-lint check-types check-imports check-sources check-generated check-compilers
+CHECKS := check-format check-lint check-types check-imports check-sources check-generated check-compilers check-docs check-packaging check-deploy
 .PHONY: $(CHECKS)
 
 check-format:
@@ -112,6 +138,16 @@ check-generated:
 	@$(NODE) scripts/generate-codecs.ts --check
 	@$(NODE) scripts/generate-docs.ts --check
 	@$(NODE) scripts/dashboards/generate.ts --check
+
+check-docs:
+	@$(NODE) scripts/build-docs.ts --check
+
+check-packaging:
+	@scripts/check-packaging.sh
+
+check-deploy:
+	@$(NODE) scripts/check-deploy.ts
+	@$(NODE) scripts/check-workflows.ts
 
 check-compilers:
 	@set -e; for compiler in clang-14 clang-19; do \

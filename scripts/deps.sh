@@ -59,9 +59,22 @@ find_missing() {
 	clang_present || missing+=("$(first_candidate clang-19 clang-14 clang)")
 	have npm || missing+=(nodejs npm)
 	bpftool_present || missing_tools+=("$(first_candidate bpftool linux-tools-generic)")
+	# Manual pages, package, unit: for make install, make deb and their tests.
+	have scdoc || missing_tools+=(scdoc)
+	have dpkg-shlibdeps || missing_tools+=(dpkg-dev)
+	have strip || missing_tools+=(binutils)
+	have lintian || missing_tools+=(lintian)
+	have debootstrap || missing_tools+=(debootstrap)
+	[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing_tools+=(debian-archive-keyring)
+	have systemd-analyze || missing_tools+=(systemd)
+	have man || missing_tools+=(man-db)
 	have tshark || missing_tools+=(tshark)
+	# What the benchmark's limits are held against.
+	have nft || missing_tools+=(nftables)
 	# For the live page. Where it is a snap only (Ubuntu), containers cannot run it.
 	have chromium || ! candidate chromium || missing_tools+=(chromium)
+	# For make screenshots.
+	have pngquant || missing_tools+=(pngquant)
 }
 
 apt_install() {
@@ -162,31 +175,37 @@ build_ffi_napi() {
 	fi
 }
 
-# FRR's bfdd is a BFD peer for tests. Its package starts routing daemons where it is installed, so it is only unpacked,
-# with those of its libraries that this machine lacks.
-unpack_bfdd() {
-	[ -x /usr/lib/frr/bfdd ] || [ -x build/frr/usr/lib/frr/bfdd ] && return 0
-	if ! have apt-get || ! have dpkg-deb || ! candidate frr; then
-		say 'no package frr: tests against its bfdd are skipped'
+# Tools for tests whose packages start daemons where they are installed: only unpacked, into build/NAME, with those of
+# their libraries that this machine lacks.
+#   unpack_tool NAME PROGRAM PACKAGE…: PROGRAM is a path from the root
+unpack_tool() {
+	local name=$1 program=$2
+	shift 2
+	[ -x "/$program" ] || [ -x "build/$name/$program" ] && return 0
+	if ! have apt-get || ! have dpkg-deb || ! candidate "$1"; then
+		say "no package $1: tests that use it are skipped"
 		return 0
 	fi
-	say 'unpacking bfdd of package frr into build/frr'
+	say "unpacking $program of package $1 into build/$name"
 	local work names
 	work=$(mktemp -d)
-	names=$(apt-get install -s -q --no-install-recommends frr 2>/dev/null | sed -n 's/^Inst \([^ ]*\).*/\1/p')
+	names=$(apt-get install -s -q --no-install-recommends "$@" 2>/dev/null | sed -n 's/^Inst \([^ ]*\).*/\1/p')
 	# shellcheck disable=SC2086 # one word for each package
 	if (cd "$work" && apt-get download -q -o APT::Sandbox::User=root $names </dev/null >/dev/null); then
 		local package
 		for package in "$work"/*.deb; do dpkg-deb -x "$package" "$work/root"; done
 		mkdir -p build
-		rm -rf build/frr
-		cp -r "$work/root" build/frr
+		rm -rf "build/$name"
+		cp -r "$work/root" "build/$name"
 	fi
 	rm -rf "$work"
-	[ -x build/frr/usr/lib/frr/bfdd ] || say 'could not unpack frr: tests against its bfdd are skipped'
+	[ -x "build/$name/$program" ] || say "could not unpack $1: tests that use it are skipped"
 }
 
 install_packages
-unpack_bfdd
+# A BFD peer, the store of fleets, and who scrapes.
+unpack_tool frr usr/lib/frr/bfdd frr
+unpack_tool etcd usr/bin/etcd etcd-server etcd-client
+unpack_tool prometheus usr/bin/prometheus prometheus
 install_node_modules
 build_ffi_napi

@@ -10,15 +10,38 @@ import { labelMeanings } from '../src/telemetry/metrics/metric.ts';
 import { defaultMetricSettings } from '../src/telemetry/metrics/sample.ts';
 import { dropReasonNames, unparsedReasonNames } from '../src/telemetry/metrics/series.ts';
 import { exceptionActions, redirectErrors } from '../src/telemetry/traces/model.ts';
+import { cliPage } from './docs/cli-page.ts';
+import { commandTree } from './docs/command-tree.ts';
+import { configFields } from './docs/config-fields.ts';
+import { configMeanings } from './docs/config-meanings.ts';
+import { configManual, configPage } from './docs/config-page.ts';
 import { errorsPage } from './docs/errors-page.ts';
+import { commandManual } from './docs/man-pages.ts';
 import { metricsPage } from './docs/metrics-page.ts';
+import { pictures } from './docs/pictures/index.ts';
 import { restPage } from './docs/rest-page.ts';
 
 const root = path.join(import.meta.dirname, '..');
 const { version: packageVersion } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as {
   version: string;
 };
+const program = await commandTree();
+const fields = configFields(configMeanings);
+const exitCodes = {
+  0: 'Done.',
+  1: 'Failed.',
+  2: 'The command line, a rule or a file is wrong.',
+  3: 'Refused by preflight, a policy or a limit; nothing was changed.',
+  4: 'No such device, rule or AZ.',
+  5: 'No permission; the missing capability is named.',
+  6: 'Conflict: another process is at work, or something has changed meanwhile.',
+};
 const generated: Readonly<Record<string, string>> = {
+  ...Object.fromEntries([...pictures()].map(([name, text]) => [`docs/pictures/${name}`, text])),
+  'docs/cli.md': cliPage(program),
+  'docs/config.md': configPage(fields),
+  'man/vnicctl.8.scd': commandManual(program, exitCodes),
+  'man/vnic.yaml.5.scd': configManual(fields),
   'docs/errors.md': errorsPage(errorTable),
   'docs/rest.md': restPage(openApiDocument(packageVersion)),
   'docs/metrics.md': metricsPage({
@@ -44,4 +67,4 @@ for (const [page, text] of Object.entries(generated)) {
   }
 }
 if (values.check && process.exitCode === undefined)
-  console.log(`docs: ${Object.keys(generated).join(', ')} up to date`);
+  console.log(`docs: ${Object.keys(generated).length} generated pages, manuals and pictures are up to date`);

@@ -14,7 +14,7 @@ import { parseArgs } from 'node:util';
 import { conditionalMetrics } from './dashboards/index.ts';
 import { checkExpressions, type Result } from './monitoring/check.ts';
 import { shippedExpressions } from './monitoring/expressions.ts';
-import { isInstalled, Prometheus } from './monitoring/prometheus.ts';
+import { findTool, Prometheus } from './monitoring/prometheus.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -70,7 +70,7 @@ function report({ checked, findings, empty }: Result): void {
 
 async function run(): Promise<void> {
   const { target, port } = options;
-  if (!isInstalled('prometheus')) throw new Error('prometheus is not installed: apt-get install prometheus');
+  if (findTool('prometheus') === null) throw new Error('prometheus is not installed: apt-get install prometheus');
   let daemon: ChildProcess | null = null;
   if (!(await answers(target))) {
     if (!options.serve)

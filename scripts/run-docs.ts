@@ -51,7 +51,12 @@ export function runBlock(page: string, block: DocBlock, environment: DocEnvironm
       ...process.env,
       ...environment.env,
       NO_COLOR: '1',
-      PATH: [path.join(projectRoot, 'bin'), path.dirname(process.execPath), process.env['PATH'] ?? ''].join(':'),
+      PATH: [
+        path.join(projectRoot, 'bin'),
+        path.join(projectRoot, 'build/etcd/usr/bin'),
+        path.dirname(process.execPath),
+        process.env['PATH'] ?? '',
+      ].join(':'),
     },
   });
   closeSync(log);

@@ -2,7 +2,7 @@
 /**
  * The module map as a table, and the rules that keep it true. Pure: paths and texts in, violations out.
  *
- *     cli -> daemon -> api, health -> app -> steering, telemetry, tune, captures, config -> maps -> loader -> loader/ffi
+ *     cli -> daemon -> fleet, api, health -> app -> steering, telemetry, tune, captures, config -> maps -> loader -> loader/ffi
  *
  * A module may import itself and what its row names. `layouts` is the part of src/maps that knows bytes and no kernel
  * (BTF, codecs, generated types); the loader passes kernel structs and compares layouts, so it may import that part.
@@ -16,10 +16,11 @@ export interface Violation {
   readonly message: string;
 }
 
-const LOW = ['maps', 'loader', 'layouts', 'errors'];
+const LOW = ['maps', 'loader', 'layouts', 'errors', 'project'];
 
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   errors: [],
+  project: [],
   layouts: ['errors'],
   'loader/ffi': ['layouts', 'errors'],
   loader: ['loader/ffi', 'layouts', 'errors'],
@@ -29,30 +30,49 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   tune: LOW,
   captures: LOW,
   config: ['steering', ...LOW],
+  'fleet/core': ['config', 'steering', ...LOW],
   app: ['steering', 'telemetry', 'tune', 'captures', 'config', 'loader/ffi', ...LOW],
-  api: ['app', 'steering', 'telemetry', 'tune', 'captures', 'config', 'loader/ffi', ...LOW],
+  api: ['fleet/core', 'app', 'steering', 'telemetry', 'tune', 'captures', 'config', 'loader/ffi', ...LOW],
   health: ['app', 'steering', 'telemetry', 'config', 'loader/ffi', ...LOW],
-  daemon: ['health', 'api', 'app', 'steering', 'telemetry', 'tune', 'config', 'loader/ffi', ...LOW],
-  cli: ['daemon', 'api', 'app', 'steering', 'telemetry', 'tune', 'captures', 'config', ...LOW],
+  fleet: ['fleet/core', 'app', 'config', 'steering', ...LOW],
+  daemon: [
+    'fleet',
+    'fleet/core',
+    'health',
+    'api',
+    'app',
+    'steering',
+    'telemetry',
+    'tune',
+    'config',
+    'loader/ffi',
+    ...LOW,
+  ],
+  cli: ['fleet', 'fleet/core', 'daemon', 'api', 'app', 'steering', 'telemetry', 'tune', 'captures', 'config', ...LOW],
 };
+
+/** Named by their files, not by a folder. */
+const isFile = new Set(['layouts', 'errors', 'project']);
 
 /** Path prefixes below src/, longest first where they nest. */
 const modulePaths: readonly (readonly [string, string])[] = [
   ['loader/ffi/', 'loader/ffi'],
+  ['fleet/core/', 'fleet/core'],
   ['maps/btf/', 'layouts'],
   ['maps/generated/', 'layouts'],
   ['maps/codec.ts', 'layouts'],
   ['errors.ts', 'errors'],
+  ['project.ts', 'project'],
   ...Object.keys(mayImport)
-    .filter((name) => name !== 'layouts' && name !== 'errors' && name !== 'loader/ffi')
+    .filter((name) => !isFile.has(name) && !name.includes('/'))
     .map((name) => [`${name}/`, name] as const),
 ];
 
 /** Only the FFI seam meets native libraries. */
 const nativePackages = new Set(['koffi', 'ffi-napi', 'ref-napi']);
 
-/** Steering decides and does not act: what it decides is applied elsewhere, what it measures is given to it. */
-const pureModules = new Set(['steering', 'layouts', 'errors']);
+/** Steering and the core of a fleet decide and do not act: what they decide is applied elsewhere, what is measured is given to them. */
+const pureModules = new Set(['steering', 'fleet/core', 'layouts', 'errors']);
 const impureBuiltins = new Set(
   'child_process cluster dgram dns fs http http2 https inspector net perf_hooks process readline repl stream timers tls tty v8 vm worker_threads'.split(
     ' ',

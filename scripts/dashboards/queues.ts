@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { makeDashboard } from './make.ts';
-import { bars, heatmapOfBuckets, heatmapOfSeries, lines, of, padded, rate } from './panels.ts';
+import { bars, heatmapOfBuckets, heatmapOfSeries, lines, of, padded, rate, states } from './panels.ts';
 
 const byQueue = (metric: string): string => `sum by (queue) (${padded(rate(of(metric)), 'queue')})`;
 
@@ -49,6 +49,17 @@ export const queues = () =>
             thresholds: [{ from: 4, color: 'red' }],
             width: 8,
           }),
+          lines({
+            title: 'Delay of interrupts',
+            description: 'Allowed by the load; 0 is as it was before. A change is a step of it.',
+            queries: [
+              { expr: of('virtio_nic_coalesce_delay_seconds'), legend: '{{device}}' },
+              { expr: rate(of('virtio_nic_coalesce_changes_total')), legend: '{{device}} changes a second' },
+            ],
+            unit: 's',
+            noValue: 'adaptive_coalesce is off',
+            width: 8,
+          }),
           bars({
             title: 'Share of each queue',
             description: 'Of the packets steered within the last minute.',
@@ -71,6 +82,51 @@ export const queues = () =>
               { expr: rate(of('virtio_nic_tx_unsteered_packets_total')), legend: '{{device}} left unsteered' },
             ],
             unit: 'pps',
+            width: 8,
+          }),
+        ],
+      },
+      {
+        title: 'Where packets arrive',
+        panels: [
+          lines({
+            title: 'On their own queue',
+            description:
+              'Share of the steered packets that the device had put on their own NIC queue, and of those that were passed there without a hop to another CPU.',
+            queries: [
+              {
+                expr: `1 - sum by (device) (${rate(of('virtio_nic_steering_misses_total'))}) / sum by (device) (${rate(of('virtio_nic_steered_packets_total'))})`,
+                legend: '{{device}} arrived on it',
+              },
+              {
+                expr: `sum by (device) (${rate(of('virtio_nic_off_cpu_packets_total'))}) / sum by (device) (${rate(of('virtio_nic_steered_packets_total'))})`,
+                legend: '{{device}} arrived on it, not on its CPU',
+              },
+              {
+                expr: `sum by (device) (${rate(of('virtio_nic_direct_packets_total'))}) / sum by (device) (${rate(of('virtio_nic_steered_packets_total'))})`,
+                legend: '{{device}} passed there',
+              },
+            ],
+            unit: 'percentunit',
+            min: 0,
+            max: 1,
+            width: 8,
+          }),
+          states({
+            title: 'Redirect mode',
+            description: 'How packets come to the CPU of their queue.',
+            queries: [{ expr: `${of('virtio_nic_redirect_mode')} == 1`, legend: '{{device}} {{mode}}' }],
+            texts: { up: 'in use', down: '-' },
+            width: 8,
+          }),
+          lines({
+            title: 'Flows that the device puts where it should',
+            description: 'In the redirect modes rss and follow, and while one of them is on trial.',
+            queries: [{ expr: of('virtio_nic_redirect_obeyed_ratio'), legend: '{{device}}' }],
+            unit: 'percentunit',
+            min: 0,
+            max: 1,
+            noValue: 'nothing is asked of the device, or too few flows tell',
             width: 8,
           }),
         ],
@@ -111,6 +167,23 @@ export const queues = () =>
               },
             ],
             width: 8,
+          }),
+          lines({
+            title: 'Latency to the socket (µs)',
+            description: 'From XDP entry to the queue of the socket, by protocol, of a sample of the packets.',
+            queries: [
+              {
+                expr: `1e6 * histogram_quantile(0.5, sum by (device, proto, le) (${rate(of('virtio_nic_socket_latency_seconds_bucket'))}))`,
+                legend: '{{device}} {{proto}} p50',
+              },
+              {
+                expr: `1e6 * histogram_quantile(0.99, sum by (device, proto, le) (${rate(of('virtio_nic_socket_latency_seconds_bucket'))}))`,
+                legend: '{{device}} {{proto}} p99',
+              },
+            ],
+            unit: 'µs',
+            noValue: 'daemon.telemetry.socket_latency is off, or no packet has a socket',
+            width: 24,
           }),
         ],
       },

@@ -9,6 +9,8 @@
  *     ```sh test=make    each line is `make TARGET…`: the targets exist
  *     ```sh norun        cannot be run in a test (installs packages, needs another machine)
  *
+ * `needs=PROGRAM` behind it: where the program is not installed, a test skips the block.
+ *
  * A block ```text output right behind it is what it printed: every line of it must appear in that order, numbers may
  * differ, a line `...` stands for any lines.
  */
@@ -18,6 +20,8 @@ export interface DocBlock {
   /** 1-based line of the first command. */
   readonly line: number;
   readonly mode: DocMode;
+  /** A program without which it cannot be run, or null. */
+  readonly needs: string | null;
   readonly commands: string;
   /** What the documentation says it prints, if it says so. */
   readonly output: string | null;
@@ -69,7 +73,8 @@ export function extractBlocks(markdown: string): DocBlock[] {
     if (mode === undefined) return [];
     const next = fences[index + 1];
     const hasOutput = next?.follows === true && next.language === 'text' && next.words.includes('output');
-    return [{ line: fence.line, mode, commands: fence.text, output: hasOutput ? next.text : null }];
+    const needs = fence.words.find((word) => word.startsWith('needs='))?.slice('needs='.length) ?? null;
+    return [{ line: fence.line, mode, needs, commands: fence.text, output: hasOutput ? next.text : null }];
   });
 }
 

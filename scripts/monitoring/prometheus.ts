@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A Prometheus of its own with the shipped configuration: its data lie in a temporary folder and go with it. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parse, stringify } from 'yaml';
+import { findProgram } from '../testing/unpacked.ts';
 import type { Queries } from './check.ts';
 import { prometheusFolder } from './expressions.ts';
 
 const START_TIMEOUT_MS = 60_000;
 
-export function isInstalled(tool: 'prometheus' | 'promtool'): boolean {
-  return spawnSync(tool, ['--version'], { stdio: 'ignore' }).error === undefined;
+/** Null: it is not there. */
+export function findTool(tool: 'prometheus' | 'promtool'): string | null {
+  return findProgram('prometheus', `usr/bin/${tool}`);
 }
 
 export interface PrometheusOptions {
@@ -63,7 +65,7 @@ export class Prometheus implements Queries, AsyncDisposable {
     const configFile = path.join(this.folder, 'prometheus.yml');
     writeFileSync(configFile, configFor(target));
     this.#child = spawn(
-      'prometheus',
+      findTool('prometheus') ?? 'prometheus',
       [
         `--config.file=${configFile}`,
         `--storage.tsdb.path=${path.join(this.folder, 'data')}`,

@@ -3,26 +3,39 @@
  * Runs one tier's files in one mocha run and reports each result to the parent process at once, so that a crash
  * (tests call native code) loses no result. Arguments: the test files. Environment: GREP narrows by title.
  */
+import { AssertionError } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { inspect } from 'node:util';
 import Mocha from 'mocha';
 
 export type TestReport =
   | { kind: 'started' | 'passed' | 'skipped'; title: string }
-  /** `why`: the first line of what it says. */
+  /** `why`: what it says, in one line. */
   | { kind: 'failed'; title: string; why: string }
   | { kind: 'finished' };
 
 /** How long an ended run may be kept alive by open handles before it is ended. */
 const LINGER_MS = 2000;
+/** Characters. */
+const LONGEST_WHY = 600;
+
+const inOneLine = { breakLength: Number.POSITIVE_INFINITY, compact: true } as const;
 
 function report(message: TestReport): void {
   process.send?.(message);
 }
 
-function firstLine(error: unknown): string {
+/** What an error says, in one line. Whoever reads only that line must see what was there instead of what. */
+function whyOf(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
-  return text.split('\n').find((line) => line.trim() !== '') ?? 'without a word';
+  const lines = text.split('\n').map((line) => line.trim());
+  const said = lines.filter((line) => line !== '').join(' | ') || 'without a word';
+  const differs =
+    error instanceof AssertionError && !error.generatedMessage
+      ? ` (actual ${inspect(error.actual, inOneLine)}, expected ${inspect(error.expected, inOneLine)})`
+      : '';
+  return `${said.slice(0, LONGEST_WHY)}${differs.slice(0, LONGEST_WHY)}`;
 }
 
 async function main(files: readonly string[]): Promise<void> {
@@ -47,7 +60,7 @@ async function main(files: readonly string[]): Promise<void> {
       const name = path.relative(process.cwd(), file);
       console.error(`\n  ${name} cannot be loaded:`);
       console.error(error);
-      report({ kind: 'failed', title: `${name} cannot be loaded`, why: firstLine(error) });
+      report({ kind: 'failed', title: `${name} cannot be loaded`, why: whyOf(error) });
     }
   }
 
@@ -63,9 +76,7 @@ async function main(files: readonly string[]): Promise<void> {
   });
   runner.on('test', (test) => report({ kind: 'started', title: test.fullTitle() }));
   runner.on('pass', (test) => report({ kind: 'passed', title: test.fullTitle() }));
-  runner.on('fail', (test, error: unknown) =>
-    report({ kind: 'failed', title: test.fullTitle(), why: firstLine(error) }),
-  );
+  runner.on('fail', (test, error: unknown) => report({ kind: 'failed', title: test.fullTitle(), why: whyOf(error) }));
   runner.on('pending', (test) => report({ kind: 'skipped', title: test.fullTitle() }));
 }
 

@@ -5,22 +5,15 @@
  *     ${XDG_CACHE_HOME:-~/.cache}/vnicctl/vm/<release>/vmlinux
  *     ${XDG_CACHE_HOME:-~/.cache}/vnicctl/vm/<release>/lib/modules/<release>/
  *
- * Environment: VNIC_VM_KERNEL names another kernel package, such as linux-image-6.1.0-50-amd64.
+ * Environment: VNIC_VM_KERNEL names another kernel package, such as linux-image-6.1.0-50-amd64; KERNEL is the path of
+ * another kernel (given-kernel.ts).
  */
 import { spawnSync } from 'node:child_process';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
-import { extractVmlinux } from './vmlinux.ts';
+import { givenKernel, type KernelFiles, kernelInTree, keyOf } from './given-kernel.ts';
+import { readVmlinux } from './vmlinux.ts';
 
 export interface GuestKernel {
   /** As `uname -r` prints it. */
@@ -67,7 +60,7 @@ function releaseOf(packageName: string): string {
 function cachedKernel(folder: string): GuestKernel | null {
   const { VNIC_VM_KERNEL: asked } = process.env;
   const releases = existsSync(folder)
-    ? readdirSync(folder).filter((name) => existsSync(path.join(folder, name, 'vmlinux')))
+    ? readdirSync(folder).filter((name) => /^\d/.test(name) && existsSync(path.join(folder, name, 'vmlinux')))
     : [];
   const newest = releases.sort((a, b) => a.localeCompare(b, 'en', { numeric: true })).at(-1);
   const release = asked ? releases.find((name) => name === releaseOf(asked)) : newest;
@@ -97,57 +90,101 @@ function download(folder: string): string {
   return path.join(folder, file);
 }
 
-function keepOnlyGuestModules(modules: string): void {
-  const all = path.join(modules, 'kernel');
-  const kept = path.join(modules, 'kept');
+function copyGuestModules(from: string, to: string): void {
+  const all = path.join(from, 'kernel');
   for (const folder of KEPT_MODULES.filter((name) => existsSync(path.join(all, name)))) {
-    mkdirSync(path.dirname(path.join(kept, folder)), { recursive: true });
-    renameSync(path.join(all, folder), path.join(kept, folder));
+    cpSync(path.join(all, folder), path.join(to, 'kernel', folder), { recursive: true });
   }
-  rmSync(all, { recursive: true });
-  renameSync(kept, all);
-  for (const entry of readdirSync(path.join(all, 'drivers/net'), { withFileTypes: true })) {
-    if (entry.isDirectory()) rmSync(path.join(all, 'drivers/net', entry.name), { recursive: true });
+  for (const name of readdirSync(from).filter((entry) => entry.startsWith('modules.'))) {
+    cpSync(path.join(from, name), path.join(to, name));
+  }
+  const drivers = path.join(to, 'kernel/drivers/net');
+  for (const entry of readdirSync(drivers, { withFileTypes: true })) {
+    if (entry.isDirectory()) rmSync(path.join(drivers, entry.name), { recursive: true });
   }
 }
 
-/** Turns an unpacked package into a cache entry, below `work`. */
-function arrange(unpacked: string, work: string): string {
-  // Since the merge of /usr a package may have its modules there.
-  const found = ['lib/modules', 'usr/lib/modules'].map((name) => path.join(unpacked, name)).find(existsSync);
-  const release = found === undefined ? undefined : readdirSync(found)[0];
-  if (found === undefined || release === undefined) throw new Error('the kernel package has no modules');
-  const entry = path.join(work, 'entry');
-  const modules = path.join(entry, 'lib/modules', release);
-  mkdirSync(path.dirname(modules), { recursive: true });
-  renameSync(path.join(found, release), modules);
-  keepOnlyGuestModules(modules);
-  // The package leaves this to its installation.
+/** By ending. The guest's busybox need not know how to unpack. */
+const decompressors: Readonly<Record<string, readonly [string, ...string[]]>> = {
+  '.xz': ['xz', '-d'],
+  '.zst': ['zstd', '-d', '-q', '--rm'],
+  '.gz': ['gzip', '-d'],
+};
+
+function decompressModules(folder: string): void {
+  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' });
+  for (const [ending, [command, ...args]] of Object.entries(decompressors)) {
+    const compressed = files.filter((file) => file.endsWith(`.ko${ending}`));
+    if (compressed.length > 0) run(command, [...args, ...compressed], folder);
+  }
+}
+
+/** Makes a cache entry. */
+function arrange({ release, image, modules }: KernelFiles, entry: string): void {
+  const target = path.join(entry, 'lib/modules', release);
+  mkdirSync(target, { recursive: true });
+  copyGuestModules(modules, target);
+  decompressModules(target);
+  // A package leaves this to its installation, and names have changed.
   run('busybox', ['depmod', '-b', entry, release]);
-  const image = readFileSync(path.join(unpacked, 'boot', `vmlinuz-${release}`));
-  writeFileSync(path.join(entry, 'vmlinux'), extractVmlinux(image));
-  return release;
+  writeFileSync(path.join(entry, 'vmlinux'), readVmlinux(image));
 }
 
-/** The kernel from the cache; downloads it if it is not there. Throws with the reason when it cannot be had. */
-export function prepareKernel(): GuestKernel {
-  const folder = cacheFolder();
-  const cached = cachedKernel(folder);
-  if (cached !== null) return cached;
+/** Another run may have been faster; what has no vmlinux is nobody's. */
+function putInto(folder: string, name: string, entry: string): void {
+  const target = path.join(folder, name);
+  if (existsSync(path.join(target, 'vmlinux'))) return;
+  rmSync(target, { recursive: true, force: true });
+  renameSync(entry, target);
+}
+
+/** The kernel that KERNEL names; null: it names none. */
+function prepareGiven(folder: string): GuestKernel | null {
+  const { KERNEL: given } = process.env;
+  if (!given) return null;
+  const name = `given-${keyOf(given)}`;
+  return inWorkFolder(folder, (work) => {
+    const files = givenKernel(given, (packageFile) => {
+      const unpacked = path.join(work, 'unpacked');
+      run('dpkg-deb', ['-x', packageFile, unpacked]);
+      return unpacked;
+    });
+    const entry = path.join(work, 'entry');
+    if (!existsSync(path.join(folder, name, 'vmlinux'))) {
+      arrange(files, entry);
+      putInto(folder, name, entry);
+    }
+    const { release } = files;
+    return {
+      release,
+      vmlinux: path.join(folder, name, 'vmlinux'),
+      modules: path.join(folder, name, 'lib/modules'),
+    };
+  });
+}
+
+function inWorkFolder<T>(folder: string, action: (work: string) => T): T {
   mkdirSync(folder, { recursive: true });
   const work = mkdtempSync(path.join(folder, 'unfinished-'));
   try {
-    const unpacked = path.join(work, 'unpacked');
-    run('dpkg-deb', ['-x', download(work), unpacked]);
-    const release = arrange(unpacked, work);
-    const target = path.join(folder, release);
-    // Another run may have been faster; what has no vmlinux is nobody's.
-    if (!existsSync(path.join(target, 'vmlinux'))) {
-      rmSync(target, { recursive: true, force: true });
-      renameSync(path.join(work, 'entry'), target);
-    }
-    return kernelIn(folder, release);
+    return action(work);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
+}
+
+/** The kernel that is asked for, from the cache or downloaded into it. Throws with the reason when it cannot be had. */
+export function prepareKernel(): GuestKernel {
+  const folder = cacheFolder();
+  const ready = prepareGiven(folder) ?? cachedKernel(folder);
+  if (ready !== null) return ready;
+  return inWorkFolder(folder, (work) => {
+    const unpacked = path.join(work, 'unpacked');
+    run('dpkg-deb', ['-x', download(work), unpacked]);
+    const files = kernelInTree(unpacked);
+    const entry = path.join(work, 'entry');
+    arrange(files, entry);
+    putInto(folder, files.release, entry);
+    return kernelIn(folder, files.release);
+  });
 }

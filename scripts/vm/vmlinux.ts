@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Takes the ELF kernel out of a bzImage (Documentation/arch/x86/boot.rst, "The Real-mode Kernel Header"). */
+/** Takes the ELF kernel, and its release, out of a bzImage (Documentation/arch/x86/boot.rst, "The Real-mode Kernel Header"). */
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 
 const SETUP_SECTS = 0x1f1;
 const HEADER_MAGIC = 0x202;
+/** Of a text, from the end of the boot sector on. */
+const KERNEL_VERSION = 0x20e;
 const PAYLOAD_OFFSET = 0x248;
 const PAYLOAD_LENGTH = 0x24c;
 const SECTOR_BYTES = 512;
@@ -18,6 +21,26 @@ const decompressors: readonly { magic: string; command: string; args: readonly s
 
 const ELF_MAGIC = '7f454c46';
 
+function isElf(image: Buffer): boolean {
+  return image.toString('hex', 0, 4) === ELF_MAGIC;
+}
+
+/** As `uname -r` prints it. Throws when the image does not say. */
+export function releaseOfImage(image: Buffer): string {
+  const at = isElf(image)
+    ? image.indexOf('Linux version ') + 'Linux version '.length
+    : image.readUInt16LE(KERNEL_VERSION) + SECTOR_BYTES;
+  const release = /^\d+\.\d+\S*/.exec(image.toString('latin1', at, at + 128))?.[0];
+  if (release === undefined) throw new Error('the kernel image does not say its release');
+  return release;
+}
+
+/** The ELF kernel of an image, which may be one already. */
+export function readVmlinux(file: string): Buffer {
+  const image = readFileSync(file);
+  return isElf(image) ? image : extractVmlinux(image);
+}
+
 /** Throws when the image is none, or the tool that unpacks it is missing. */
 export function extractVmlinux(image: Buffer): Buffer {
   if (image.toString('latin1', HEADER_MAGIC, HEADER_MAGIC + 4) !== 'HdrS') throw new Error('this is no bzImage');
@@ -31,7 +54,7 @@ export function extractVmlinux(image: Buffer): Buffer {
   if (tool === undefined) throw new Error(`the kernel image is compressed in an unknown way (${magic})`);
   const result = spawnSync(tool.command, tool.args, { input: payload, maxBuffer: 1 << 28 });
   if (result.error !== undefined) throw new Error(`${tool.command} cannot be run: ${result.error.message}`);
-  if (result.stdout.toString('hex', 0, 4) !== ELF_MAGIC) {
+  if (!isElf(result.stdout)) {
     throw new Error(`${tool.command} cannot unpack the kernel image: ${result.stderr.toString().trim()}`);
   }
   return result.stdout;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Measured values against a promise that the worst of them has to keep. Pure. */
 import { quantile } from './measure.ts';
-import type { PacketResult } from './packet.ts';
+import type { Measured, Result } from './result.ts';
 
 /** A result that is told as a distribution, with how it was measured. */
-export interface DistributionResult extends PacketResult {
+export interface DistributionResult extends Measured {
   p90: number;
   p99: number;
   method: string;
@@ -46,7 +46,7 @@ export function distribution(values: readonly number[], judgement: Judgement): D
   };
 }
 
-export function isDistribution(result: PacketResult): result is DistributionResult {
+export function isDistribution(result: Result): result is DistributionResult {
   return 'p99' in result;
 }
 

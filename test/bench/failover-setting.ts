@@ -25,7 +25,12 @@ export const RATE_PPS = 720_000;
 /** What is promised on top of the bound that was asked for. */
 export const MARGIN_MS = 5;
 
-const QUEUES = ['0-10', '11-21', '22-31'] as const;
+/** Of each AZ, in the rig's order. */
+export const zoneQueues = [
+  { name: 'az-a', first: 0, last: 10 },
+  { name: AZ, first: 11, last: 21 },
+  { name: 'az-c', first: 22, last: 31 },
+] as const;
 const PROBE_SETTLE_MS = 700;
 /** After so long a heartbeat is stale. */
 const DEADMAN_MS = 1000;
@@ -74,7 +79,7 @@ export class FailoverSetting implements AsyncDisposable {
   #azs(watch: ZoneWatch): Record<string, unknown>[] {
     return this.rig.azs.map((az, index) => ({
       name: az.name,
-      queues: QUEUES[index],
+      queues: `${zoneQueues[index]!.first}-${zoneQueues[index]!.last}`,
       prefixes: [az.ipv4Prefix, az.ipv6Prefix],
       // What is measured are repetitions, not a zone that flaps.
       hold_down_ms: 0,

@@ -11,23 +11,22 @@ import {
 } from '../rig/scenarios/zone-loss.ts';
 import { ZoneWasSilent } from '../rig/zone-run.ts';
 import { type DistributionResult, distribution } from './distribution.ts';
+import { fromEnvironment } from './environment.ts';
 import { bfdSessions, probes } from './failover-peers.ts';
-import { AZ, FailoverSetting, FLOWS, MARGIN_MS, RATE_PPS, STALE_MS, startRun } from './failover-setting.ts';
+import { failoverPlots } from './failover-plot.ts';
+import { AZ, FailoverSetting, FLOWS, MARGIN_MS, RATE_PPS, STALE_MS, startRun, zoneQueues } from './failover-setting.ts';
+import type { Part } from './part.ts';
+import type { Plot } from './plot.ts';
 
 const SILENCE_MS = 20;
 const BLOCK_MS = 2000;
 const SOON_MS = 50;
 const COMMITS_PER_REPETITION = 8;
+const LOST_IN_LONG_RUN = 'lost of what living zones sent';
 const promised = { commitUs: 100, ratePps: 500_000, lostPpm: 10, plannedMoves: 1000, unevenBuckets: 1 } as const;
 
 const daemonStates = ['running', 'stopped (SIGSTOP)', 'killed (kill -9)', 'blocked for 2 s'] as const;
 type DaemonState = (typeof daemonStates)[number];
-
-function fromEnvironment(name: string, usual: number): number {
-  const value = Number(process.env[name] ?? usual);
-  if (Number.isInteger(value) && value >= 1) return value;
-  throw new Error(`${name} must be a whole number from 1, not ${process.env[name]}`);
-}
 
 const load = `${FLOWS} flows of three zones and of addresses of none, ${RATE_PPS} packets/s asked for`;
 
@@ -190,20 +189,28 @@ async function byHand(setting: FailoverSetting, repetitions: number): Promise<Di
 }
 
 /** One long run with one loss and one recovery. */
-async function continuity(setting: FailoverSetting, seconds: number): Promise<DistributionResult[]> {
+async function continuity(setting: FailoverSetting, seconds: number, plots: Plot[]): Promise<DistributionResult[]> {
   await setting.configure({ silence_ms: SILENCE_MS });
   using run = await startRun(setting);
   const startMs = performance.now();
   await sleep(seconds * 333);
   await loseZone(run, { az: AZ, outageMs: seconds * 333 });
   await sleep(Math.max(0, seconds * 1000 - (performance.now() - startMs)));
+  const slices = run.checker.slices();
   const { sent, report } = await run.end();
+  plots.push(
+    ...failoverPlots(
+      slices,
+      zoneQueues,
+      zoneQueues.findIndex(({ name }) => name === AZ),
+    ),
+  );
   const lostPpm = (report.lost / sent.sent) * 1e6;
   const rate = (sent.sent * 1000) / sent.elapsedMs;
   const method = `Continuity: ${seconds} s of ${load}; ${AZ} falls silent after a third and comes back after two. A packet counts as sent by a living zone when the generator has made it, which a dead zone's part does not; it counts as delivered when the checker behind the dataplane has it. Sent ${sent.sent}, lost ${report.lost}: ${(100 - lostPpm / 1e4).toFixed(5)} % delivered, 99.999 % promised (10 ppm).`;
   return [
     distribution([lostPpm], {
-      name: `lost of what living zones sent in ${seconds} s`,
+      name: `${LOST_IN_LONG_RUN} in ${seconds} s`,
       unit: 'ppm',
       promise: promised.lostPpm,
       method,
@@ -226,14 +233,14 @@ export interface FailoverOptions {
   only: readonly string[];
 }
 
-type Section = (setting: FailoverSetting, options: FailoverOptions) => Promise<DistributionResult[]>;
+type Section = (setting: FailoverSetting, options: FailoverOptions, plots: Plot[]) => Promise<DistributionResult[]>;
 
 const sections: Record<string, Section> = {
   silence: (setting, { repetitions }) => silence(setting, repetitions),
   probes: async (setting, { repetitions }) => [await probes(setting, repetitions)],
   bfd: (setting, { repetitions }) => bfdSessions(setting, repetitions),
   hand: (setting, { repetitions }) => byHand(setting, repetitions),
-  long: (setting, { seconds }) => continuity(setting, seconds),
+  long: (setting, { seconds }, plots) => continuity(setting, seconds, plots),
 };
 
 /** REPS, SECONDS and ONLY (with commas) of the environment. */
@@ -241,16 +248,36 @@ function optionsFromEnvironment(): FailoverOptions {
   const only = process.env['ONLY']?.split(',') ?? Object.keys(sections);
   const unknown = only.filter((name) => !(name in sections));
   if (unknown.length === 0) {
-    return { repetitions: fromEnvironment('REPS', 30), seconds: fromEnvironment('SECONDS', 60), only };
+    return { repetitions: fromEnvironment('REPS', 8), seconds: fromEnvironment('SECONDS', 30), only };
   }
   throw new Error(`ONLY names no part of this: ${unknown.join(', ')}; known: ${Object.keys(sections).join(', ')}`);
 }
 
-/** Throws where nothing could be measured, and where a zone was lost that was not silent. */
-export async function benchFailover(options = optionsFromEnvironment()): Promise<DistributionResult[]> {
+/** Throws where nothing could be measured, and where a zone was lost that was not silent. @param plots are added to */
+export async function benchFailover(
+  options = optionsFromEnvironment(),
+  plots: Plot[] = [],
+): Promise<DistributionResult[]> {
   await using setting = await FailoverSetting.start();
   await setting.attach({});
   const results: DistributionResult[] = [];
-  for (const name of options.only) results.push(...((await sections[name]?.(setting, options)) ?? []));
+  for (const name of options.only) results.push(...((await sections[name]?.(setting, options, plots)) ?? []));
   return results;
 }
+
+/** 30 repetitions and a minute for REPS=30 SECONDS=60; the usual run is a part of the whole benchmark's quarter of an hour. */
+export const failoverPart: Part = {
+  name: 'failover',
+  title: 'zones die under traffic of 10,000 flows (REPS=n repetitions, SECONDS=n of the long run; default 8 and 30)',
+  digits: 2,
+  inQuick: false,
+  async run({ seconds }) {
+    const usual = optionsFromEnvironment();
+    const plots: Plot[] = [];
+    const results = await benchFailover({ ...usual, seconds: seconds ?? usual.seconds }, plots);
+    const lost = results.find(({ name }) => name.startsWith(LOST_IN_LONG_RUN));
+    if (lost === undefined) return { results, plots };
+    const continuity = { achieved: 1 - lost.max / 1e6, method: lost.method };
+    return { results, plots, validation: { continuity } };
+  },
+};

@@ -4,12 +4,13 @@ import { attachByDaemon, checkOneRule, checkRuleSetSwitch, deviceOf } from '../r
 import { createRig } from '../rig/topology.ts';
 import { TestDaemon } from '../support/daemon.ts';
 import { quantile } from './measure.ts';
-import type { PacketResult } from './packet.ts';
+import type { Part } from './part.ts';
+import type { Measured } from './result.ts';
 
 /** In milliseconds. */
 const promised = { put: 2000, eventLoop: 50, oneRule: 2 } as const;
 
-function against(name: string, values: readonly number[], promise: number): PacketResult {
+function against(name: string, values: readonly number[], promise: number): Measured {
   const ratios = values.map((value) => value / promise);
   return {
     name,
@@ -27,7 +28,7 @@ function against(name: string, values: readonly number[], promise: number): Pack
 }
 
 /** Throws if a packet was lost, or met a part of a rule set. */
-export async function benchRest(): Promise<PacketResult[]> {
+export async function benchRest(): Promise<Measured[]> {
   using rig = createRig({ id: 'rest' });
   await using daemon = await TestDaemon.start();
   try {
@@ -60,3 +61,11 @@ export async function benchRest(): Promise<PacketResult[]> {
     await daemon.send('DELETE', `/api/v1/devices/${encodeURIComponent(deviceOf(rig))}?force=true`);
   }
 }
+
+export const restPart: Part = {
+  name: 'rest',
+  title: 'ms under 100 kpps of traffic, and the worst against what is promised (quartiles)',
+  digits: 1,
+  inQuick: false,
+  run: async () => ({ results: await benchRest() }),
+};

@@ -13,19 +13,19 @@ import { parseRule, parseRules } from '../../src/steering/rules/parse.ts';
 import type { RuleInput } from '../../src/steering/rules/schema.ts';
 import { planRules, type RulePlan } from '../../src/steering/rules/validate.ts';
 import { randomSource } from '../support/random.ts';
-import { type Measurement, quantile } from './measure.ts';
+import { quantile } from './measure.ts';
+import type { Part } from './part.ts';
+import type { Measured } from './result.ts';
 
 const QUEUES = 32;
 const MAX_RULES = 131_072;
 const COUNTS = [1000, 10_000, 100_000] as const;
 const ROUNDS = 7;
+const QUICK_COUNTS = [100_000] as const;
+const QUICK_ROUNDS = 3;
 
 /** Of 100,000 rules, in times of JSON.parse of their body: twice what is usual. */
 const bounds: Readonly<Record<string, number>> = { all: 14, 'one action': 2, 'one match': 5 };
-
-export interface RulesResult extends Measurement {
-  bound: number | null;
-}
 
 /** Prefixes of several lengths in both families, protocols, ports and ranges; limits on a fifth, queues on a tenth. */
 export function mixedRules(count: number, seed: number): RuleInput[] {
@@ -133,11 +133,11 @@ class Bench implements Disposable {
     else samples.push(ms);
   }
 
-  results(count: number): RulesResult[] {
+  results(count: number): Measured[] {
     const prefix = `${count.toLocaleString('en')} rules`;
     const floors = this.#floors;
     const floor = quantile(floors, 0.5);
-    const summary = (name: string, values: readonly number[], bound: number | null): RulesResult => {
+    const summary = (name: string, values: readonly number[], bound: number | null): Measured => {
       const shares = values.map((value, round) => value / floors[round]!);
       return {
         name: `${prefix}, ${name}`,
@@ -165,12 +165,19 @@ class Bench implements Disposable {
   }
 }
 
-export function benchRules(native: Native): RulesResult[] {
-  return COUNTS.flatMap((count) => {
+export function benchRules(native: Native, quick: boolean): Measured[] {
+  return (quick ? QUICK_COUNTS : COUNTS).flatMap((count) => {
     using bench = new Bench(native);
     // Every rule differs from the one of the same id in the other body.
     const bodies = [1, 2].map((seed) => JSON.stringify(mixedRules(count, seed)));
-    for (let round = 0; round < ROUNDS; round++) bench.round(bodies[round % 2]!);
+    for (let round = 0; round < (quick ? QUICK_ROUNDS : ROUNDS); round++) bench.round(bodies[round % 2]!);
     return bench.results(count);
   });
 }
+
+export const rulesPart: Part = {
+  name: 'rules',
+  title: 'ms from the parsed body to the live set, and the ratio to JSON.parse of the body (median, quartiles)',
+  digits: 1,
+  run: ({ native, quick }) => ({ results: benchRules(native, quick) }),
+};

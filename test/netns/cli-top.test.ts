@@ -3,40 +3,10 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { stripVTControlCharacters } from 'node:util';
 import { CliRig } from '../support/cli.ts';
+import { onTerminal, RESIZE, TERMINATE, type TerminalSession } from '../support/terminal.ts';
 
 const enterScreen = '\x1b[?1049h';
 const leaveScreen = '\x1b[?1049l';
-
-/** python3's pty gives the command a terminal of 100 columns and 30 rows; what it writes comes to stdout. */
-const terminal = `
-import fcntl, os, pty, select, signal, struct, sys, termios
-pid, fd = pty.fork()
-if pid == 0:
-    os.execvp(sys.argv[1], sys.argv[1:])
-def size(rows, columns):
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', rows, columns, 0, 0))
-size(30, 100)
-while True:
-    ready, _, _ = select.select([fd, 0], [], [])
-    if fd in ready:
-        try:
-            data = os.read(fd, 65536)
-        except OSError:
-            break
-        if not data:
-            break
-        os.write(1, data)
-    if 0 in ready:
-        data = os.read(0, 1)
-        if data == b'R':
-            size(12, 60)
-        elif data in (b'T', b''):
-            os.kill(pid, signal.SIGTERM)
-        else:
-            os.write(fd, data)
-_, status = os.waitpid(pid, 0)
-sys.exit(os.waitstatus_to_exitcode(status))
-`;
 
 describe('vnicctl top', function () {
   this.timeout(120_000);
@@ -112,34 +82,9 @@ describe('vnicctl top', function () {
     }
   });
 
-  interface Session {
-    output: () => string;
-    type(keys: string): void;
-    done: Promise<number | null>;
-  }
-
-  function onTerminal(env: Record<string, string> = {}): Session {
+  function startTop(env: Record<string, string> = {}): TerminalSession {
     const command = [process.execPath, 'src/cli/main.ts', '--netns', rig.guest, 'top', '--interval', '0.3'];
-    const child = spawn('python3', ['-c', terminal, ...command], {
-      env: {
-        ...process.env,
-        VNIC_STATE_DIR: rig.stateFolder,
-        VNIC_SOCKET: rig.socket,
-        TERM: 'xterm-256color',
-        NO_COLOR: '',
-        ...env,
-      },
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
-    let text = '';
-    child.stdout.on('data', (data: Buffer) => {
-      text += data.toString();
-    });
-    return {
-      output: () => text,
-      type: (keys) => void child.stdin.write(keys),
-      done: new Promise((resolve) => child.once('close', (code) => resolve(code))),
-    };
+    return onTerminal(command, { VNIC_STATE_DIR: rig.stateFolder, VNIC_SOCKET: rig.socket, ...env });
   }
 
   async function until(condition: () => boolean, what: string): Promise<void> {
@@ -151,11 +96,11 @@ describe('vnicctl top', function () {
   }
 
   /** The last picture. */
-  const screen = (session: Session): string[] =>
+  const screen = (session: TerminalSession): string[] =>
     stripVTControlCharacters(session.output().split('\x1b[H').at(-1)!).replaceAll('\r', '').split('\n');
 
   it('takes keys, follows the size of the terminal, and puts it back at the end', async () => {
-    const session = onTerminal();
+    const session = startTop();
     await until(() => /10\.9\.0\.2:4001/.test(session.output()), 'a picture');
     assert.ok(session.output().startsWith(enterScreen));
     assert.equal(screen(session).length, 30);
@@ -170,7 +115,14 @@ describe('vnicctl top', function () {
     session.type('p');
     await until(() => /paused/.test(screen(session).at(-1)!), 'a pause');
     session.type('p');
-    session.type('R');
+    session.type('/5001 udp\r');
+    await until(() => /filter: 5001 udp/.test(screen(session).at(-1)!), 'a filter');
+    assert.match(screen(session).join('\n'), /10\.9\.0\.2:4001/);
+    session.type('/x');
+    await until(() => /No flow/.test(screen(session).join('\n')), 'a filter that no flow passes');
+    session.type('\x1b');
+    await until(() => !/filter:/.test(screen(session).at(-1)!), 'no filter');
+    session.type(RESIZE);
     const fits = (): boolean => screen(session).length === 12 && screen(session).every((line) => line.length <= 60);
     await until(fits, 'a smaller picture');
     session.type('q');
@@ -180,10 +132,10 @@ describe('vnicctl top', function () {
   });
 
   it('puts the terminal back on a signal, and has no colours with NO_COLOR', async () => {
-    const session = onTerminal({ NO_COLOR: '1' });
+    const session = startTop({ NO_COLOR: '1' });
     await until(() => /LATENCY/.test(session.output()), 'a picture');
     assert.doesNotMatch(session.output(), new RegExp(`${'\u001b'}\\[[0-9;]*m`));
-    session.type('T');
+    session.type(TERMINATE);
     await session.done;
     assert.ok(session.output().includes(leaveScreen));
   });

@@ -23,7 +23,7 @@ import {
   refused,
 } from '../support/api-client.ts';
 import { CliRig } from '../support/cli.ts';
-import { TestDaemon } from '../support/daemon.ts';
+import { freePort, TestDaemon } from '../support/daemon.ts';
 import { type DocumentedOperation, statusesOf } from '../support/openapi.ts';
 
 const MAX_BODY_BYTES = 100_000;
@@ -43,6 +43,8 @@ const invalidBodies: Readonly<Record<string, unknown>> = {
   putRule: { action: 'pass', match: { src: '10.0.0.0/99' } },
   replaceAzs: [{ name: 'az-a', queues: '0-99' }],
   putAz: { queues: '0-99' },
+  applyTuning: { numa_node: 1000 },
+  replaceSpec: { azs: [{ name: 'az-a', queues: '0-99' }] },
 };
 
 /** Holds the lock of the machine: whoever needs a device waits. */
@@ -162,6 +164,13 @@ describe('the API, held against its own document', function () {
       assert.match((await ok(client.getReference())).data, /^<!doctype html>/i);
       assert.match((await ok(client.getPage())).data, /^<!doctype html>/i);
       assert.deepEqual((await ok(client.getOpenApi())).data, caller.conformance.document);
+      // Nobody is there: it is a node of a fleet all the same.
+      await using node = await TestDaemon.start({
+        fleet: `{node: gw-1, endpoints: ["http://127.0.0.1:${await freePort()}"]}`,
+      });
+      const ofNode = new ApiCaller(caller.conformance, node);
+      const { text: fleet } = await ofNode.call(caller.conformance.operation('getFleet'), {});
+      assert.match(fleet, /gw-1/);
       const { status, headers } = await caller.send('GET', '/api/v1/events');
       assert.deepEqual([status, headers.get('content-type')], [200, 'text/event-stream']);
     });
@@ -178,6 +187,13 @@ describe('the API, held against its own document', function () {
       assert.equal((await ok(client.getDevice(device))).data.queues, 16);
       const { items } = (await ok(client.listDevices())).data;
       assert.equal(items.find((item) => item.device === device)?.state, 'attached');
+      const spec = (await ok(client.getSpec(device))).data;
+      assert.deepEqual(
+        spec.rules?.map(({ id }) => id),
+        [7],
+      );
+      const { data } = await ok(client.replaceSpec(device, spec));
+      assert.deepEqual(data, { device, performed: true, azs: 1, rules: 1 });
       assert.equal((await ok(client.diagnoseDevice(device, { mode: 'generic', queues: 8 }))).data.mode, 'generic');
       assert.deepEqual((await ok(client.mendDevice(device, { dryRun: 'true' }))).data.actions, []);
       assert.equal((await ok(client.detachDevice(device, { dryRun: 'true' }))).data.detached, false);
@@ -221,7 +237,9 @@ describe('the API, held against its own document', function () {
 
     it('of the dataplane', async () => {
       rig.send({ fromPort: 4000, toPort: 53, packets: 10, bytes: 100 });
-      assert.equal((await ok(client.listQueues(device))).data.items.length, 16);
+      // More when the kernel sent a packet to a queue beyond those that are dealt with.
+      const queues = (await ok(client.listQueues(device))).data.items.map(({ queue }) => queue);
+      assert.deepEqual(queues.slice(0, 16), [...Array(16).keys()]);
       const flows = (await ok(client.listFlows(device, { top: 5, by: 'packets' }))).data.items;
       assert.equal(flows.find(({ srcPort }) => srcPort === 4000)?.packets, 10);
       assert.equal((await ok(client.getTable(device))).data.rows.length, 2);
@@ -238,8 +256,20 @@ describe('the API, held against its own document', function () {
         Array(3).fill(['pass', 7, 64]),
       );
       assert.equal((await ok(client.stopCapture(device, { session }))).data.stopped, true);
+      const ended = await daemon.waitForEvent('capture.ended');
+      assert.deepEqual(
+        [ended['device'], ended['reason'], ended['captured'], ended['matched']],
+        [device, 'stopped', 3, 3],
+      );
+      assert.equal(daemon.events('capture.started').length, 1);
       await ok(client.getMetrics());
       await ok(client.getDevice(device));
+    });
+    it('of the host side', async () => {
+      assert.equal((await ok(client.applyTuning(device, {}, { dryRun: 'true' }))).data.performed, false);
+      const { held } = (await ok(client.applyTuning(device, {}))).data;
+      assert.deepEqual((await ok(client.getTuning(device))).data.held, held);
+      assert.deepEqual((await ok(client.restoreTuning(device))).data.failed, []);
     });
   });
 
@@ -295,7 +325,9 @@ describe('the API, held against its own document', function () {
       for (const { operation } of having(422)) {
         const body = JSON.stringify(invalidBodies[operation.id]);
         assert.ok(body, `there is no invalid body for ${operation.id}`);
-        await expectStatus(422, operation, { body, parameters: { ...nowhere, device } });
+        // Tuning takes a configuration only for what is not attached.
+        const target = operation.id === 'applyTuning' ? `peer0@${rig.peer}` : device;
+        await expectStatus(422, operation, { body, parameters: { ...nowhere, device: target } });
       }
     });
   });
@@ -413,6 +445,11 @@ describe('the API, held against its own document', function () {
       assert.deepEqual(conformance.missing(), []);
       const served = (await daemon.ask('GET', '/api/v1/openapi.json')) as unknown as ApiDocument;
       assert.deepEqual(served, conformance.document);
+    });
+
+    it('writes nothing beside its log, whatever the form of a request line', async () => {
+      for (const target of ['http://vnic.example/healthz', '/healthz#part']) await daemon.send('GET', target);
+      assert.equal(daemon.stderr, '');
     });
   });
 });

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The daemon under requests of every wrong kind, many of them, with right ones in between. */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Controller } from '../../src/app/controller.ts';
 import { loadNative } from '../../src/loader/ffi/index.ts';
 import { formatRule } from '../../src/steering/rules/format.ts';
@@ -12,8 +10,8 @@ import { parseAddress } from '../../src/steering/rules/prefix.ts';
 import { matchRules } from '../../src/steering/rules/reference.ts';
 import { CliRig } from '../support/cli.ts';
 import { TestDaemon } from '../support/daemon.ts';
+import { inMiB, memoryEnvironment, memoryText, settledMemory, total } from '../support/daemon-memory.ts';
 import { type Endpoint, KeptConnection, perform, type WireAnswer } from '../support/hostile-client.ts';
-import type { MemoryReport } from '../support/hostile-probe.ts';
 import {
   bigIndices,
   exampleAzs,
@@ -37,7 +35,6 @@ const SLOW_CONNECTIONS = 48;
 const ANSWER_LIMIT_MS = 60_000;
 const MEMORY_TOLERANCE = 0.2;
 
-const probe = path.join(import.meta.dirname, '../support/hostile-probe.ts');
 const sourceFolder = path.resolve(import.meta.dirname, '../..');
 
 const range = (first: number, count: number): number[] => Array.from({ length: count }, (_, n) => first + n);
@@ -77,7 +74,7 @@ describe('a daemon under hostile requests', function () {
     memoryFile = path.join(rig.folder, 'memory.json');
     daemon = await TestDaemon.start({
       daemon: `  limits: {requests_per_second: 1000000, open_requests: 2000, connections: 2000, body_bytes: 1200000, request_timeout_ms: 4000}`,
-      env: { NODE_OPTIONS: `--import=${probe}`, MEMORY_REPORT: memoryFile, METRICS_CACHE_TTL: '1' },
+      env: { ...memoryEnvironment(memoryFile), METRICS_CACHE_TTL: '1' },
     });
     setting = {
       device: `vnic0@${rig.guest}`,
@@ -195,30 +192,15 @@ describe('a daemon under hostile requests', function () {
     return tally;
   }
 
-  /** After a moment of quiet and a collection of garbage in all of the daemon's threads. */
-  async function settledMemory(): Promise<MemoryReport> {
-    await sleep(3000);
-    rmSync(memoryFile, { force: true });
-    daemon.signal('SIGUSR2');
-    for (let tries = 0; tries < 200 && !existsSync(memoryFile); tries++) await sleep(100);
-    return JSON.parse(readFileSync(memoryFile, 'utf8')) as MemoryReport;
-  }
-
-  const total = (bytes: Record<number, number>): number => Object.values(bytes).reduce((sum, one) => sum + one, 0);
-  const inMiB = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
-  const memoryText = ({ rssBytes, rssUncollectedBytes, heapBytes, externalBytes }: MemoryReport): string =>
-    `RSS ${inMiB(rssBytes)} (before collecting ${inMiB(rssUncollectedBytes)}), ` +
-    `heap ${Object.values(heapBytes).map(inMiB).join(' + ')}, external ${inMiB(total(externalBytes))}`;
-
   it(`answers ${REQUESTS} of them with success or the caller's error, and takes no more memory`, async () => {
     console.log(`    HOSTILE_SEED=${SEED}`);
     const { pid } = daemon;
     await flood([...bigIndices(FIRST_WARM_UP), ...range(FIRST_WARM_UP, WARM_UP)]);
-    const before = await settledMemory();
+    const before = await settledMemory(daemon, memoryFile);
     const start = performance.now();
     const tally = await flood(range(FIRST, REQUESTS));
     const seconds = (performance.now() - start) / 1000;
-    const after = await settledMemory();
+    const after = await settledMemory(daemon, memoryFile);
     console.log(
       `    ${tally.requests} requests (${tally.valid} valid) in ${seconds.toFixed(1)} s: ${tally.toString()}`,
     );
@@ -250,7 +232,7 @@ describe('a daemon under hostile requests', function () {
     controller.withDevice({ name: 'vnic0', netns: rig.guest }, (stored) => {
       const byId = (list: typeof rules): unknown[] => list.toSorted((a, b) => a.id - b.id).map(formatRule);
       assert.deepEqual(byId([...stored.config.rules]), byId(rules));
-      stored.changeRules(rules, { dryRun: true });
+      stored.spec.changeRules(rules, { dryRun: true });
       assert.deepEqual(new Set(stored.rules.slots().keys()), new Set(rules.map(({ id }) => id)));
       assert.deepEqual(stored.drift(), []);
     });

@@ -26,7 +26,8 @@ const CHANGES_A_ROUND = 20;
 const MOST_DELAY_MS = 60;
 const SOURCES = ['10.0.0.1', '10.1.0.5', '10.2.0.3', '10.3.0.7', '10.1.0.200', '10.9.0.2', '192.0.2.1'];
 
-const seed = 1 + Math.floor(Math.random() * 0xffff_fffe);
+/** To go through the same changes again: SURVIVAL_SEED as printed. When the kills come is left to the machine. */
+const seed = Number(process.env['SURVIVAL_SEED'] ?? 1 + Math.floor(Math.random() * 0xffff_fffe));
 const source = randomSource(seed);
 const random = (below: number): number => source() % below;
 

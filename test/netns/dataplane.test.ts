@@ -90,7 +90,7 @@ describe('the dataplane under traffic', function () {
     ]);
     const former = controller.withDevice(device, (open) => {
       const rules = open.config.rules;
-      open.changeRules(shadowed, { dryRun: false });
+      open.spec.changeRules(shadowed, { dryRun: false });
       return rules;
     });
     const traffic = await startSockets(rig, { az: 'az-b', protocol: 'udp', port: 9100, messagesPerSecond: 400 });
@@ -98,7 +98,7 @@ describe('the dataplane under traffic', function () {
     const { client, server } = await traffic.stop();
     const counters = controller.withDevice(device, (open) => {
       const ofRule = open.countersOf(77);
-      open.changeRules(former, { dryRun: false });
+      open.spec.changeRules(former, { dryRun: false });
       return ofRule;
     });
     assert.equal(server.receivedBytes, client.sentBytes);

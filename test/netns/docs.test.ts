@@ -8,6 +8,8 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { blocksOf, type DocEnvironment, pages, runBlock } from '../../scripts/run-docs.ts';
+import { etcdProgram, noEtcd } from '../support/etcd.ts';
+import { skip } from '../support/skip.ts';
 
 const GUEST = `vnic-docs-${process.pid}`;
 const PEER = `vnic-docs-peer-${process.pid}`;
@@ -65,7 +67,10 @@ for (const page of pages()) {
 
     for (const block of blocks) {
       const title = block.commands.split('\n').find((line) => line.trim() !== '') ?? '';
-      it(`line ${block.line}: ${title}`, () => void runBlock(page, block, rig));
+      it(`line ${block.line}: ${title}`, function () {
+        if (block.needs === 'etcd' && etcdProgram === null) skip(this, noEtcd);
+        runBlock(page, block, rig);
+      });
     }
   });
 }

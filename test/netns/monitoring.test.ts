@@ -9,7 +9,7 @@ import { createInterface } from 'node:readline';
 import { conditionalMetrics } from '../../scripts/dashboards/index.ts';
 import { checkExpressions, type Result } from '../../scripts/monitoring/check.ts';
 import { shippedExpressions, shippedRules } from '../../scripts/monitoring/expressions.ts';
-import { isInstalled, Prometheus } from '../../scripts/monitoring/prometheus.ts';
+import { findTool, Prometheus } from '../../scripts/monitoring/prometheus.ts';
 import { freePort } from '../support/daemon.ts';
 import { skip } from '../support/skip.ts';
 import { SurvivalRig, until } from '../support/survival.ts';
@@ -56,8 +56,8 @@ describe('Prometheus beside the daemon', function () {
   let target: string;
 
   before(async function () {
-    if (!isInstalled('prometheus')) skip(this, 'prometheus is not installed');
-    const daemon = '  telemetry: {tracepoints: all, program_stats: true}';
+    if (findTool('prometheus') === null) skip(this, 'prometheus is not installed');
+    const daemon = '  telemetry: {tracepoints: all, program_stats: true, socket_latency: true}';
     rig = await SurvivalRig.start('monitoring', { daemon });
     await rig.attach({ azs, rules });
     traffic = startTraffic(rig.rig.peer);
@@ -84,9 +84,19 @@ describe('Prometheus beside the daemon', function () {
     assert.equal(result.checked, expressions.length);
     const reasons = new Set(result.empty.map(({ problem }) => problem));
     const [hasCycles] = await prometheus.values('max(virtio_nic_perf_available{event="cycles"})');
-    // The traffic is UDP, which has no round-trip times.
+    // The traffic is UDP, which has no round-trip times, and nobody listens for it.
     const noTcp = conditionalMetrics['virtio_nic_rtt_seconds_bucket'];
-    const expected = [noTcp, ...(hasCycles === 1 ? [] : ['only where the machine has hardware counters'])];
+    const noSocket = conditionalMetrics['virtio_nic_socket_latency_seconds_bucket'];
+    const noFleet = conditionalMetrics['virtio_nic_fleet_connected'];
+    // Redirect mode cpumap asks nothing of the device.
+    const noAsking = conditionalMetrics['virtio_nic_redirect_obeyed_ratio'];
+    const expected = [
+      noTcp,
+      noSocket,
+      noFleet,
+      noAsking,
+      ...(hasCycles === 1 ? [] : ['only where the machine has hardware counters']),
+    ];
     assert.deepEqual(reasons, new Set(expected));
     console.log(
       `      ${result.checked} expressions, ${result.empty.length} of them without samples for a known reason`,

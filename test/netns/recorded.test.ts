@@ -32,7 +32,7 @@ describe('replay of a capture recorded on the rig', () => {
   it('agrees with tshark on flows, packets and bytes of TCP and UDP over IPv4 and IPv6', async () => {
     const file = path.join(folder, 'rig.pcapng');
     const { netns, device } = rig.az('az-a');
-    const args = [`--net=/run/netns/${netns}`, 'dumpcap', '-q', '-i', device, '-w', file, '-a', 'duration:4'];
+    const args = [`--net=/run/netns/${netns}`, 'dumpcap', '-q', '-i', device, '-w', file, '-a', 'duration:30'];
     const recorder = spawn('nsenter', args, { stdio: 'ignore' });
     const ended = once(recorder, 'exit');
     await sleep(1000);
@@ -46,6 +46,7 @@ describe('replay of a capture recorded on the rig', () => {
       await sleep(200);
       await traffic.stop();
     }
+    recorder.kill('SIGINT');
     await ended;
     const { report } = replayCapture(rig.native, file, parseDevice('replay', {}));
     const theirs = tsharkFlows(file);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BucketLoadMeter, sumBucketLoads } from '../../src/app/bucket-loads.ts';
-import { flowTableView } from '../../src/app/flow-table.ts';
+import { FlowTable } from '../../src/app/flow-table.ts';
 import { parsePrefix } from '../../src/steering/rules/prefix.ts';
 import { TestDataplane } from '../support/dataplane.ts';
 import { flowFrame } from '../support/flow-frames.ts';
@@ -44,6 +44,7 @@ describe('bucket loads of a dataplane', () => {
       Math.round((rows[row]!.reduce((sum, rate) => sum + rate, 0) * second.windowMs!) / 1000);
     assert.deepEqual([perWindow(second.packetsPerSecond, 0), perWindow(second.packetsPerSecond, 1)], [10, 0]);
     assert.deepEqual([perWindow(second.bytesPerSecond, 0), perWindow(second.bytesPerSecond, 1)], [600, 0]);
-    assert.equal(sumBucketLoads(flowTableView(dataplane.dataplane)).windowMs, null);
+    using table = new FlowTable(dataplane.dataplane);
+    assert.equal(sumBucketLoads(table).windowMs, null);
   });
 });

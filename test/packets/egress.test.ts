@@ -7,10 +7,11 @@ import type { AzConfig } from '../../src/steering/azs.ts';
 import { bucketOf, chooseQueue, flowHash } from '../../src/steering/hash.ts';
 import type { Rule } from '../../src/steering/rules/model.ts';
 import { makePrefix, parseAddress } from '../../src/steering/rules/prefix.ts';
-import { bucketCount, rowCount, type SteeringTable } from '../../src/steering/table.ts';
+import type { SteeringTable } from '../../src/steering/table.ts';
 import { compileTestProgram } from '../support/compile.ts';
 import { PacketRunner, TC, TestDataplane, XDP } from '../support/dataplane.ts';
 import { flowFrame, randomFlow, randomTable, reversed } from '../support/flow-frames.ts';
+import { tableTo } from '../support/one-queue-table.ts';
 import { packet } from '../support/packet.ts';
 import { randomSource } from '../support/random.ts';
 import { referenceParse, resultText } from '../support/reference-parser.ts';
@@ -23,14 +24,6 @@ const frame = flowFrame(flow, 1000);
 
 function egressRule(fields: Partial<Rule>): Rule {
   return { id: 7, priority: 0, direction: 'egress', match: {}, action: 'pass', shadow: false, ...fields };
-}
-
-/** The same queue for everything. */
-function tableOf(queue: number): SteeringTable {
-  return {
-    rows: Array.from({ length: rowCount }, () => new Uint16Array(bucketCount).fill(queue)),
-    usableQueues: 2n ** 64n - 1n,
-  };
 }
 
 describe('packets that leave', () => {
@@ -80,15 +73,15 @@ describe('packets that leave', () => {
     const change = (table: SteeringTable, settleMs: number): void => {
       dataplane.tables.activate(dataplane.tables.prepare(table), { settleMs });
     };
-    useTable(tableOf(4));
+    useTable(tableTo(4));
     assert.equal(send().queueMapping, 5);
-    change(tableOf(6), 60_000);
+    change(tableTo(6), 60_000);
     assert.equal(send().queueMapping, 5, 'the TX queue may hold the packet before');
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 60);
     assert.equal(send().queueMapping, 7, 'nothing is so long in a TX queue');
-    change({ ...tableOf(8), usableQueues: 2n ** 64n - 1n - (1n << 6n) }, 60_000);
+    change({ ...tableTo(8), usableQueues: 2n ** 64n - 1n - (1n << 6n) }, 60_000);
     assert.equal(send().queueMapping, 9, 'its queue was lost');
-    change(tableOf(10), 0);
+    change(tableTo(10), 0);
     assert.equal(send().queueMapping, 11, 'there is no time left');
     assert.deepEqual(moves(), [1, 1, 1, 1]);
   });
@@ -96,9 +89,9 @@ describe('packets that leave', () => {
   it('a shaped flow stays on its TX queue for as long as fq may hold its packets', () => {
     const limit = { rate: { bitsPerSecond: 1e9 }, burst: { bytes: 1e5 }, scope: 'rule', mode: 'shape' } as const;
     dataplane.setRules([egressRule({ limit })]);
-    useTable(tableOf(4));
+    useTable(tableTo(4));
     send();
-    dataplane.tables.activate(dataplane.tables.prepare(tableOf(6)), { settleMs: 60_000 });
+    dataplane.tables.activate(dataplane.tables.prepare(tableTo(6)), { settleMs: 60_000 });
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 60);
     assert.equal(send().queueMapping, 5);
   });
@@ -152,7 +145,7 @@ describe('packets that leave', () => {
   });
 
   it('frames that cannot be parsed leave unsteered, and are no flows', () => {
-    useTable(tableOf(5));
+    useTable(tableTo(5));
     for (const bytes of [
       packet().ethernet().arp().padTo(60).build(),
       packet().ethernet().vlan(1).vlan(2).vlan(3).ipv4().udp().payload(20).build(),
@@ -165,7 +158,7 @@ describe('packets that leave', () => {
   });
 
   it('finds the flow behind VLAN tags, options and extension headers, and in large frames', () => {
-    useTable(tableOf(5));
+    useTable(tableTo(5));
     const eth = packet().ethernet();
     const builders = [
       eth.vlan(5).ipv4().udp(),
@@ -186,7 +179,7 @@ describe('packets that leave', () => {
   });
 
   it('counts a GSO frame as the packets and bytes that it becomes on the wire', () => {
-    useTable(tableOf(3));
+    useTable(tableTo(3));
     const limited = egressRule({ shadow: true, action: 'drop' });
     const { slots } = dataplane.setRules([limited]);
     const large = flowFrame({ ...flow, proto: 6 }, 3000);
@@ -196,7 +189,7 @@ describe('packets that leave', () => {
     assert.deepEqual({ packets: entry.packets, bytes: entry.bytes }, counted);
     const { txPackets, txBytes } = dataplane.queueCounters()[3]!;
     assert.deepEqual({ packets: txPackets, bytes: txBytes }, counted);
-    const state = dataplane.dataplane.ruleStates.read(slots.get(7)!);
+    const state = dataplane.dataplane.ruleCounters(slots.get(7)!);
     assert.deepEqual({ packets: state.packets, bytes: state.bytes }, counted);
     assert.deepEqual({ packets: state.droppedPackets, bytes: state.droppedBytes }, counted);
   });
@@ -271,7 +264,7 @@ describe('packets that leave', () => {
       const dropped = BigInt(1000 - passed);
       assert.equal(dataplane.counters().drops['limit_rule'], dropped);
       assert.equal(flowEntry().droppedPackets, dropped);
-      const state = dataplane.dataplane.ruleStates.read(0);
+      const state = dataplane.dataplane.ruleCounters(0);
       assert.deepEqual([state.packets, state.droppedPackets], [1000n, dropped]);
       // Were the dropped ones charged, the limiter would be 98 s ahead.
       const { limiterDebtNs, dropped: wouldDrop } = dataplane.explain(frame, 'egress');
@@ -286,7 +279,7 @@ describe('packets that leave', () => {
         const { action, tstamp } = send();
         assert.deepEqual([action, tstamp], [TC.next, 0n]);
       }
-      const { packets, droppedPackets } = dataplane.dataplane.ruleStates.read(0);
+      const { packets, droppedPackets } = dataplane.dataplane.ruleCounters(0);
       assert.ok(packets === 100n && droppedPackets >= 70n && droppedPackets <= 80n, `${droppedPackets}`);
     });
   });

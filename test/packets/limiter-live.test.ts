@@ -9,6 +9,7 @@ import { TestDataplane, XDP } from '../support/dataplane.ts';
 import { flowFrame } from '../support/flow-frames.ts';
 import { Gcra } from '../support/gcra.ts';
 import { addressBytes } from '../support/packet-bytes.ts';
+import { runOnCpus } from '../support/run-on-cpus.ts';
 
 const frameBytes = 1000;
 /** Packets in a row that may be judged by one reading of the clock. */
@@ -32,19 +33,12 @@ describe('limits on the real clock', () => {
   before(() => {
     dataplane = new TestDataplane({ maxFlows: 8, maxRules: 1 });
     // Each CPU has its own reading of the clock; the bound below is for one.
-    runOnCpus([dataplane.native.libc.sched_getcpu()]);
+    runOnCpus({ native: dataplane.native, cpus: [dataplane.native.libc.sched_getcpu()] });
   });
   after(() => {
-    runOnCpus(onlineCpus().map(({ cpu }) => cpu));
+    runOnCpus({ native: dataplane.native, cpus: onlineCpus().map((online) => online.cpu) });
     dataplane.close();
   });
-
-  function runOnCpus(cpus: readonly number[]): void {
-    const mask = new Uint8Array(128);
-    for (const cpu of cpus) mask[cpu >> 3]! |= 1 << (cpu & 7);
-    const { native } = dataplane;
-    native.check(native.libc.sched_setaffinity(0, mask.length, mask), 'sched_setaffinity');
-  }
 
   function start(rateText: string, burstText: string, scope: 'rule' | 'flow'): Limit {
     const rate = parseRate(rateText);

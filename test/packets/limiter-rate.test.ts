@@ -123,7 +123,7 @@ describe('a limit keeps its rate within 1 % over five seconds', () => {
   /** Frames that passed and were offered, and when they were read. */
   function readSlot(slot: number): { passed: bigint; offered: bigint; ns: bigint } {
     const before = process.hrtime.bigint();
-    const { packets: offered, droppedPackets } = dataplane.ruleStates.read(slot);
+    const { packets: offered, droppedPackets } = dataplane.ruleCounters(slot);
     return { passed: offered - droppedPackets, offered, ns: (before + process.hrtime.bigint()) / 2n };
   }
 

@@ -53,7 +53,7 @@ describe('limits on a virtual clock', () => {
     dataplane.setRules([limitRule(limit, fields)]);
   }
 
-  const state = () => dataplane.dataplane.ruleStates.read(0);
+  const state = () => dataplane.dataplane.ruleCounters(0);
   const passes = (timeNs: bigint, wireBytes: number, frame = frames[0]!): boolean =>
     dataplane.replay(frame, timeNs, wireBytes) === XDP.pass;
 

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 /** After known packets through the real programs, the metrics say exactly that. */
 import assert from 'node:assert/strict';
+import { FlowTable } from '../../src/app/flow-table.ts';
 import { onlineCpus } from '../../src/app/machine.ts';
 import { Fd } from '../../src/loader/fd.ts';
 import { VnicLimits } from '../../src/maps/generated/abi.ts';
 import type { Rule } from '../../src/steering/rules/model.ts';
 import { parseAddress } from '../../src/steering/rules/prefix.ts';
 import { parseBurst, parseRate } from '../../src/steering/rules/units.ts';
-import { bucketCount, rowCount, type SteeringTable } from '../../src/steering/table.ts';
 import { Exposition } from '../../src/telemetry/metrics/exposition.ts';
 import { unavailable } from '../../src/telemetry/metrics/part.ts';
 import { kernelCountsRuns, readProgramRuns } from '../../src/telemetry/metrics/programs.ts';
 import { type DeviceDescription, DeviceSampler, type MetricSettings } from '../../src/telemetry/metrics/sample.ts';
 import { newSwitchCounters } from '../../src/telemetry/metrics/switches.ts';
-import { readTopFlowBytes } from '../../src/telemetry/metrics/top-flows.ts';
+import { topFlowBytes } from '../../src/telemetry/metrics/top-flows.ts';
+import { noSocketTimes } from '../../src/telemetry/traces/socket-times.ts';
 import { PacketRunner, TC, TestDataplane, XDP } from '../support/dataplane.ts';
 import { flowFrame } from '../support/flow-frames.ts';
 import { allSamples, parseMetrics } from '../support/metrics-text.ts';
+import { tableTo } from '../support/one-queue-table.ts';
 import { promtoolComplaints } from '../support/promtool.ts';
 import { skip } from '../support/skip.ts';
 
@@ -34,17 +36,10 @@ function ruleFor(id: number, fields: Partial<Rule>, dport = id): Rule {
   return { id, priority: 0, direction: 'ingress', match, action: 'pass', shadow: false, ...fields };
 }
 
-function tableOf(queue: number, usableQueues = 2n ** 64n - 1n): SteeringTable {
-  return {
-    rows: Array.from({ length: rowCount }, () => new Uint16Array(bucketCount).fill(queue)),
-    usableQueues,
-  };
-}
-
 /** A dataplane that hands packets to one CPU, its sampler, and what the metrics say. */
 class Measured implements Disposable {
   readonly test: TestDataplane;
-  readonly exposition = new Exposition({ version: '0', processMetrics: false });
+  readonly exposition = new Exposition({ version: '0' });
   readonly sampler: DeviceSampler;
 
   constructor(settings: MetricSettings = { maxRules: 100, maxTopFlows: 3 }, maxRules = 16) {
@@ -62,10 +57,13 @@ class Measured implements Disposable {
       programs: unavailable('not asked for'),
       traces: unavailable('not asked for'),
       driverDrops: unavailable('not asked for'),
+      socketTimes: noSocketTimes('not asked for'),
       switches: newSwitchCounters(),
+      coalescing: null,
+      redirect: { mode: 'cpumap', trial: null, device: null },
       ...fields,
     });
-    return (await this.exposition.render([sample])).body;
+    return await this.exposition.text([sample], 'prometheus');
   }
 
   /** Values by series, without prefix and device; only those that are not 0. */
@@ -81,6 +79,11 @@ class Measured implements Disposable {
       ],
     );
     return Object.fromEntries(short.filter(([, value]) => value !== 0));
+  }
+
+  async topFlows(count: number): Promise<bigint[]> {
+    using table = new FlowTable(this.test.dataplane);
+    return await topFlowBytes(table, count);
   }
 
   send(frame: Uint8Array, count: number): void {
@@ -105,7 +108,7 @@ describe('metrics of a dataplane', () => {
   it('say exactly which packets arrived, were steered, dropped, limited, left', async () => {
     using measured = new Measured();
     const { test } = measured;
-    test.setTable(tableOf(2, 0b0111n));
+    test.setTable(tableTo(2, 0b0111n));
     test.dataplane.setQueueCpus([0, 0, cpu, cpu]);
     const rate = parseRate('1kbit'); // the next packet conforms after more than half a second
     test.setRules([
@@ -129,7 +132,7 @@ describe('metrics of a dataplane', () => {
         { name: 'az-b', queues: [2, 3], up: false },
       ],
       cpuNodes: new Map([[cpu, 1]]),
-      topFlowBytes: readTopFlowBytes(test.dataplane, 10),
+      topFlowBytes: await measured.topFlows(10),
     });
     const { scrape_seconds: scrapeSeconds, ...rest } = values;
     assert.ok(scrapeSeconds! > 0);
@@ -138,6 +141,9 @@ describe('metrics of a dataplane', () => {
       'rx_packets_total{queue="0"}': 28,
       'rx_bytes_total{queue="0"}': 14 * 100 + 5 * 200 + 6 * 300 + 3 * 60,
       'steered_packets_total{queue="2"}': passed,
+      // All arrived on NIC queue 0.
+      'steering_misses_total{queue="2"}': passed,
+      'redirect_mode{mode="cpumap"}': 1,
       'steered_bytes_total{queue="2"}': 5 * 100 + 5 * 200 + 6 * 300,
       'tx_packets_total{queue="2"}': 7,
       'tx_bytes_total{queue="2"}': 700,
@@ -173,7 +179,7 @@ describe('metrics of a dataplane', () => {
   it('a packet that its CPU took is no longer in the queue, and its latency is in the histogram', async () => {
     using measured = new Measured();
     const { test } = measured;
-    test.setTable(tableOf(2));
+    test.setTable(tableTo(2));
     test.dataplane.setQueueCpus([cpu, cpu, cpu, cpu]);
     measured.send(frameTo(90), 10);
     test.dataplane.cpuStats.put(cpu, { received: 6n });
@@ -193,7 +199,7 @@ describe('metrics of a dataplane', () => {
   it('a bounded number of rules have series; the others are summed, and nothing is lost', async () => {
     using measured = new Measured({ maxRules: 2, maxTopFlows: 0 });
     const { test } = measured;
-    test.setTable(tableOf(1));
+    test.setTable(tableTo(1));
     const ids = [40, 10, 30, 20, 50];
     test.setRules(ids.map((id) => ruleFor(id, id === 50 ? { action: 'drop' } : {})));
     for (const id of ids) measured.send(frameTo(id), id / 10);
@@ -203,7 +209,7 @@ describe('metrics of a dataplane', () => {
       'rule_packets_total{rule="other",verdict="pass"}': 7,
       'rule_packets_total{rule="other",verdict="drop"}': 5,
     });
-    assert.deepEqual(await measured.values({ topFlowBytes: readTopFlowBytes(test.dataplane, 3) }, 'top_flow'), {});
+    assert.deepEqual(await measured.values({ topFlowBytes: await measured.topFlows(3) }, 'top_flow'), {});
   });
 
   it('follow a change of the rules, and a rule that stays keeps its counts', async () => {
@@ -228,16 +234,16 @@ describe('metrics of a dataplane', () => {
     assert.deepEqual(await measured.values({}, 'rule_packets'), {});
   });
 
-  it('the largest flows are found among many, in order', () => {
+  it('the largest flows are found among many, in order', async () => {
     using measured = new Measured();
     for (let host = 1; host <= 200; host++) measured.send(frameTo(host, 60 + host, host), 1);
     const wanted = [260n, 259n, 258n, 257n];
-    assert.deepEqual(readTopFlowBytes(measured.test.dataplane, 4), wanted);
-    assert.deepEqual(readTopFlowBytes(measured.test.dataplane, 0), []);
-    assert.equal(readTopFlowBytes(measured.test.dataplane, 500).length, 200);
+    assert.deepEqual(await measured.topFlows(4), wanted);
+    assert.deepEqual(await measured.topFlows(0), []);
+    assert.equal((await measured.topFlows(500)).length, 200);
   });
 
-  it('two entries of one flow are one flow', () => {
+  it('two entries of one flow are one flow', async () => {
     using measured = new Measured();
     measured.send(frameTo(5, 100), 3);
     measured.send(frameTo(6, 200), 1);
@@ -252,7 +258,7 @@ describe('metrics of a dataplane', () => {
       [Math.floor(index / VnicLimits.flowWays), 4 * (index % VnicLimits.flowWays)] as const;
     assert.equal(flowSets.u32(...tagAt(free)), 0);
     flowSets.storeU32(...tagAt(free), flowSets.u32(...tagAt(entry)));
-    assert.deepEqual(readTopFlowBytes(measured.test.dataplane, 2), [600n, 200n]);
+    assert.deepEqual(await measured.topFlows(2), [600n, 200n]);
   });
 
   it('runs of programs are counted while the kernel counts them, else it is said that it does not', async () => {
@@ -282,6 +288,7 @@ describe('metrics of a dataplane', () => {
     const values = await measured.values(reading);
     delete values['scrape_seconds'];
     assert.deepEqual(values, {
+      'redirect_mode{mode="cpumap"}': 1,
       'decode_errors_total{part="traffic"}': 2,
       'decode_errors_total{part="latency"}': 2,
       'decode_errors_total{part="rules"}': 2,
@@ -292,7 +299,7 @@ describe('metrics of a dataplane', () => {
 
   it('pass promtool with traffic', async function () {
     using measured = new Measured();
-    measured.test.setTable(tableOf(2));
+    measured.test.setTable(tableTo(2));
     measured.test.setRules([ruleFor(7, {})]);
     assert.equal(measured.test.ingress(frameTo(7)), XDP.pass);
     const complaints = promtoolComplaints(await measured.text());

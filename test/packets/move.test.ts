@@ -3,28 +3,15 @@
 import assert from 'node:assert/strict';
 import { onlineCpus } from '../../src/app/machine.ts';
 import { VnicFlow, VnicLimits, VnicMeta } from '../../src/maps/generated/abi.ts';
-import { parseAddress } from '../../src/steering/rules/prefix.ts';
-import { bucketCount, rowCount, type SteeringTable } from '../../src/steering/table.ts';
+import type { SteeringTable } from '../../src/steering/table.ts';
 import { TestDataplane, XDP } from '../support/dataplane.ts';
-import { flowFrame } from '../support/flow-frames.ts';
+import { frameOf, tableOf } from '../support/moving-flows.ts';
 
 const SETTLE_MS = 60_000;
 const [UDP, TCP] = [17, 6];
 const OLD = 3;
 const NEW = 9;
 const cpu = onlineCpus().at(-1)!.cpu;
-
-function frameOf(proto: number, sport = 1000): Uint8Array {
-  const flow = { src: parseAddress('10.0.0.1'), dst: parseAddress('10.0.0.2'), sport, dport: 53, proto };
-  return flowFrame(flow, 200);
-}
-
-function tableOf(queue: number, lost: number[] = []): SteeringTable {
-  return {
-    rows: Array.from({ length: rowCount }, () => new Uint16Array(bucketCount).fill(queue)),
-    usableQueues: lost.reduce((mask, one) => mask & ~(1n << BigInt(one)), 2n ** 32n - 1n),
-  };
-}
 
 describe('a flow that changes its queue', () => {
   let test: TestDataplane;

@@ -3,17 +3,10 @@
 import assert from 'node:assert/strict';
 import { onlineCpus } from '../../src/app/machine.ts';
 import { VnicLimits, VnicMeta } from '../../src/maps/generated/abi.ts';
-import { bucketCount, rowCount, type SteeringTable } from '../../src/steering/table.ts';
 import { TestDataplane, XDP } from '../support/dataplane.ts';
 import { flowFrame, randomFlow } from '../support/flow-frames.ts';
+import { tableTo } from '../support/one-queue-table.ts';
 import { randomSource } from '../support/random.ts';
-
-function tableOf(queue: number): SteeringTable {
-  return {
-    rows: Array.from({ length: rowCount }, () => new Uint16Array(bucketCount).fill(queue)),
-    usableQueues: 2n ** 64n - 1n,
-  };
-}
 
 function withEntries(size: ConstructorParameters<typeof TestDataplane>[0]): TestDataplane {
   const test = new TestDataplane({ maxFlows: 64, ...size });
@@ -29,7 +22,7 @@ const cpu = onlineCpus().at(-1)!.cpu;
 describe('handing packets to CPUs', () => {
   it('redirects to the CPU of the queue, and passes where there is none', () => {
     using test = withEntries({});
-    test.setTable(tableOf(5));
+    test.setTable(tableTo(5));
     assert.equal(test.ingress(frame), XDP.pass, 'no queue has a CPU yet');
     test.dataplane.setQueueCpus([0, 0, 0, 0, 0, cpu]);
     assert.equal(test.ingress(frame), XDP.redirect);
@@ -43,7 +36,7 @@ describe('handing packets to CPUs', () => {
 
   it('times one packet in as many as was asked for, and leaves the others untouched', () => {
     using test = withEntries({ latencySampleShift: 3 });
-    test.setTable(tableOf(5));
+    test.setTable(tableTo(5));
     test.dataplane.setQueueCpus([0, 0, 0, 0, 0, cpu]);
     const { bucket } = test.explain(frame);
     let timed = 0;
@@ -68,7 +61,7 @@ describe('handing packets to CPUs', () => {
 
   it('gives every packet its metadata when it is to be delivered', () => {
     using test = withEntries({ deliverMetadata: true, latencySampleShift: 16 });
-    test.setTable(tableOf(9));
+    test.setTable(tableTo(9));
     test.dataplane.setQueueCpus(Array<number>(10).fill(cpu));
     for (let count = 0; count < 20; count++) {
       const { output } = test.ingressWithOutput(frame);
@@ -82,9 +75,9 @@ describe('handing packets to CPUs', () => {
     using test = withEntries({});
     test.dataplane.setQueueCpus(Array<number>(32).fill(cpu));
     assert.equal(test.ingress(frame), XDP.pass, 'steering is off');
-    test.setTable(tableOf(0xffff));
+    test.setTable(tableTo(0xffff));
     assert.equal(test.ingress(frame), XDP.pass, 'the bucket has no queue');
-    test.setTable(tableOf(3));
+    test.setTable(tableTo(3));
     assert.equal(test.ingress(new Uint8Array(60)), XDP.pass, 'not IP');
     test.setRules([{ id: 1, priority: 0, direction: 'ingress', match: {}, action: 'drop', shadow: false }]);
     assert.equal(test.ingress(frame), XDP.drop);

@@ -145,28 +145,28 @@ describe('changing the rules', () => {
   it('keeps counters and limiter of a rule that stays, and gives a new rule fresh ones', () => {
     const { slots } = dataplane.setRules([rule(1), rule(2, { priority: 1 })]);
     for (let count = 0; count < 5; count++) dataplane.ingress(frame);
-    const before = dataplane.dataplane.ruleStates.read(slots.get(2)!);
+    const before = dataplane.dataplane.ruleCounters(slots.get(2)!);
     assert.equal(before.packets, 5n);
     assert.equal(before.bytes, BigInt(5 * frame.length));
     const next = dataplane.setRules([rule(2, { priority: 1, action: 'drop' }), rule(3)]);
     assert.equal(next.slots.get(2), slots.get(2));
-    assert.deepEqual(dataplane.dataplane.ruleStates.read(slots.get(2)!), before);
+    assert.deepEqual(dataplane.dataplane.ruleCounters(slots.get(2)!), before);
     dataplane.ingress(frame);
-    const after = dataplane.dataplane.ruleStates.read(slots.get(2)!);
+    const after = dataplane.dataplane.ruleCounters(slots.get(2)!);
     assert.deepEqual([after.packets, after.droppedPackets], [6n, 1n]);
-    assert.equal(dataplane.dataplane.ruleStates.read(next.slots.get(3)!).packets, 0n);
+    assert.equal(dataplane.dataplane.ruleCounters(next.slots.get(3)!).packets, 0n);
   });
 
   it('gives nothing of a removed rule to the rule that takes its slot', () => {
     const old = dataplane.setRules([1, 2, 3, 4].map((id) => rule(id, { priority: id })));
     for (let count = 0; count < 5; count++) dataplane.ingress(frame);
-    assert.equal(dataplane.dataplane.ruleStates.read(old.slots.get(4)!).packets, 5n);
+    assert.equal(dataplane.dataplane.ruleCounters(old.slots.get(4)!).packets, 5n);
     // All slots are taken, so the new rule gets the one that rule 4 leaves.
     const next = dataplane.setRules([1, 2, 3, 9].map((id) => rule(id, { priority: id })));
     assert.equal(next.slots.get(9), old.slots.get(4));
-    assert.equal(dataplane.dataplane.ruleStates.read(next.slots.get(9)!).packets, 0n);
+    assert.equal(dataplane.dataplane.ruleCounters(next.slots.get(9)!).packets, 0n);
     dataplane.ingress(frame);
-    assert.equal(dataplane.dataplane.ruleStates.read(next.slots.get(9)!).packets, 1n);
+    assert.equal(dataplane.dataplane.ruleCounters(next.slots.get(9)!).packets, 1n);
   });
 
   it('refuses a set that needs more shapes than there are, names the rules, and changes nothing', () => {

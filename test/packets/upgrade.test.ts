@@ -17,7 +17,7 @@ import { loadNative, type Native } from '../../src/loader/ffi/index.ts';
 import { linkInfo } from '../../src/loader/link.ts';
 import { PinFolder } from '../../src/loader/pins.ts';
 import { programById, programInfo } from '../../src/loader/program.ts';
-import { VnicProgSlot } from '../../src/maps/generated/abi.ts';
+import { VnicAbi, VnicProgSlot } from '../../src/maps/generated/abi.ts';
 import { buildDataplane, type Edits, withNop } from '../support/builds.ts';
 import { CliRig } from '../support/cli.ts';
 import { PacketRunner } from '../support/dataplane.ts';
@@ -272,10 +272,10 @@ describe('an upgrade', function () {
     },
     'another ABI version': {
       edits: {
-        [abi]: (text) => text.replace('VNIC_ABI_VERSION = 2,', 'VNIC_ABI_VERSION = 77,'),
+        [abi]: (text) => text.replace(`VNIC_ABI_VERSION = ${VnicAbi.version},`, 'VNIC_ABI_VERSION = 77,'),
         'bpf/maps.h': withAbiInBtf,
       },
-      says: /ABI version 2; the BPF object has version 77/,
+      says: new RegExp(`ABI version ${VnicAbi.version}; the BPF object has version 77`),
     },
   };
   for (const [name, { edits, says }] of Object.entries(mismatches)) {

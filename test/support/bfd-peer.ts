@@ -6,13 +6,11 @@ import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-
-/** Where scripts/deps.sh unpacks it, and where its package installs it. */
-const roots = [path.join(import.meta.dirname, '../../build/frr'), '/'];
+import { packageRoot } from '../../scripts/testing/unpacked.ts';
 
 function findBfdd(): { program: string; libraries: string } | null {
-  const root = roots.find((folder) => existsSync(path.join(folder, 'usr/lib/frr/bfdd')));
-  if (root === undefined) return null;
+  const root = packageRoot('frr', 'usr/lib/frr/bfdd');
+  if (root === null) return null;
   const lib = path.join(root, 'usr/lib');
   const triplets = readdirSync(lib).filter((name) => name.endsWith('-linux-gnu'));
   const libraries = triplets.flatMap((name) => [path.join(lib, name, 'frr'), path.join(lib, name)]);

@@ -128,6 +128,9 @@ export const XDP_TX = 3;
 /** enum vnic_bfd_judgement */
 export const Judgement = { reached: 0, enough: 1, short: 2 } as const;
 
+/** So that the time since then, modulo 2^64, is half of all time: since 0 would be no longer than the machine has been up. */
+const LONG_AGO_NS = 1n << 63n;
+
 /** The programs with BFD sessions, and a peer's side of them. */
 export class BfdBench implements Disposable {
   readonly test = new TestDataplane({ maxFlows: 64 });
@@ -173,7 +176,7 @@ export class BfdBench implements Disposable {
 
   /** Sends a control packet long after the last; its answer, null if there is none. */
   exchange(fields: BfdFields, path: BfdPath = path4, index = 0): Required<BfdFields> | null {
-    this.put({ lastTxNs: 0n }, index);
+    this.put({ lastTxNs: LONG_AGO_NS }, index);
     const yourDiscr = fields.yourDiscr ?? this.session(index).localDiscr;
     const { action, frame } = this.receive(bfdFrame(path, { ...fields, yourDiscr }));
     if (action !== XDP_TX) return null;

@@ -16,6 +16,8 @@ export interface DaemonOptions {
   /** The `devices` section of the configuration, as YAML text; and lines of the `daemon` section. */
   devices?: string;
   daemon?: string;
+  /** The `fleet` section. */
+  fleet?: string;
   env?: Record<string, string>;
   /** Default: a new one that goes with the daemon. */
   folder?: string;
@@ -23,6 +25,8 @@ export interface DaemonOptions {
   stateFolder?: string;
   /** Do not wait for readiness. */
   impatient?: boolean;
+  /** Default: debug, which logs each request. */
+  logLevel?: 'debug' | 'info';
 }
 
 export interface Reply {
@@ -69,7 +73,12 @@ export async function sendTo(
     path: url,
     headers: { ...(bytes === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
   });
-  outgoing.on('error', reject);
+  outgoing.on('error', (error: NodeJS.ErrnoException) => {
+    // The daemon closed a connection that had waited for long, just as it was used again: every client asks once more.
+    const wasClosed = error.code === 'ECONNRESET' && outgoing.reusedSocket && method === 'GET';
+    if (wasClosed) resolve(sendTo(socketPath, method, url, { body, headers }));
+    else reject(error);
+  });
   outgoing.on('response', (incoming) => {
     buffer(incoming).then((bytesRead) => {
       const text = bytesRead.toString();
@@ -126,7 +135,7 @@ export class TestDaemon implements AsyncDisposable {
   }
 
   /** Writes the configuration file. */
-  configure({ devices = '{}', daemon = '' }: Pick<DaemonOptions, 'devices' | 'daemon'>): void {
+  configure({ devices = '{}', daemon = '', fleet }: Pick<DaemonOptions, 'devices' | 'daemon' | 'fleet'>): void {
     writeFileSync(
       this.configFile,
       `devices: ${devices}
@@ -135,23 +144,27 @@ daemon:
     - {name: reader, sha256: ${this.readToken.sha256}, scope: read}
     - {name: writer, sha256: ${this.writeToken.sha256}, scope: write}
 ${daemon}
-`,
+${fleet === undefined ? '' : `fleet: ${fleet}\n`}`,
     );
   }
 
   /** Starts the process; again after stop() or kill(). */
   async run(env: Record<string, string> = {}): Promise<void> {
-    const child = spawn(vnicctl, ['serve', '--config', this.configFile, '--log-level', 'debug'], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: {
-        ...process.env,
-        VNIC_STATE_DIR: this.stateFolder,
-        VNIC_SOCKET: this.socket,
-        EXPORTER_PORT: String(this.port),
-        ...this.#options.env,
-        ...env,
+    const child = spawn(
+      vnicctl,
+      ['serve', '--config', this.configFile, '--log-level', this.#options.logLevel ?? 'debug'],
+      {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        env: {
+          ...process.env,
+          VNIC_STATE_DIR: this.stateFolder,
+          VNIC_SOCKET: this.socket,
+          EXPORTER_PORT: String(this.port),
+          ...this.#options.env,
+          ...env,
+        },
       },
-    });
+    );
     this.#child = child;
     createInterface({ input: child.stdout }).on('line', (line) => {
       this.log.push(parseLine(line));

@@ -41,6 +41,14 @@ export function flowText(key: VnicFlowKey): string {
 /** What BPF_PROG_RUN takes: the first buffer and MAX_SKB_FRAGS pages. */
 const maxFrameBytes = 3520 + 17 * 4096;
 
+const XDP_MD_BYTES = 24;
+
+/** Where a packet arrives. */
+export interface Arrival {
+  ifindex: number;
+  rxQueue: number;
+}
+
 export interface PacketRun {
   /** As a signed number: tc programs return -1. */
   returnValue: number;
@@ -78,6 +86,23 @@ export class PacketRunner {
     const output = this.#native.memory.alloc(packet.length + 256);
     const context = { dataOut: this.#native.memory.addressOf(output), dataSizeOut: output.length };
     const returnValue = this.#run(packet, 1, context);
+    const length = this.#view.getUint32(BpfTestRunOpts.offsets.dataSizeOut, hostLittleEndian);
+    return { returnValue, output: output.subarray(0, length) };
+  }
+
+  /** As if the packet had arrived on that RX queue of a device of the calling thread's network namespace. */
+  runOn(packet: Uint8Array, { ifindex, rxQueue }: Arrival): { returnValue: number; output: Uint8Array } {
+    const { memory } = this.#native;
+    const output = memory.alloc(packet.length + 256);
+    const context = memory.alloc(XDP_MD_BYTES);
+    // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
+    new Uint32Array(context.buffer).set([0, packet.length, 0, ifindex, rxQueue, 0]);
+    const returnValue = this.#run(packet, 1, {
+      ctxIn: memory.addressOf(context),
+      ctxSizeIn: XDP_MD_BYTES,
+      dataOut: memory.addressOf(output),
+      dataSizeOut: output.length,
+    });
     const length = this.#view.getUint32(BpfTestRunOpts.offsets.dataSizeOut, hostLittleEndian);
     return { returnValue, output: output.subarray(0, length) };
   }
@@ -154,6 +179,11 @@ export class TestDataplane implements Disposable {
     return this.#ingress.runWithOutput(frame);
   }
 
+  /** The same, as if it had arrived on an RX queue of a device of the calling thread's network namespace. */
+  ingressOn(frame: Uint8Array, arrival: Arrival): { returnValue: number; output: Uint8Array } {
+    return this.#ingress.runOn(frame, arrival);
+  }
+
   /** One frame of a capture; for a dataplane made with `replay`. */
   replay(frame: Uint8Array, timeNs: bigint, wireBytes = frame.length): number {
     this.dataplane.replayFrame.write(0, { timeNs, wireBytes });
@@ -201,8 +231,9 @@ export class TestDataplane implements Disposable {
 
   /** Forgets all flows and counters, as if nothing had arrived. */
   clear(): void {
-    const { flowSets, cpuStats, queueStats, ruleStates } = this.dataplane;
-    for (const array of [flowSets, cpuStats, queueStats, ruleStates]) array.asBigUint64().fill(0n);
+    const { cpuStats, queueStats, ruleStates, ruleCells } = this.dataplane;
+    for (const array of [cpuStats, queueStats, ruleStates, ruleCells]) array.asBigUint64().fill(0n);
+    forgetFlows(this.dataplane);
   }
 
   close(): void {
@@ -211,5 +242,14 @@ export class TestDataplane implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+}
+
+/** A packet finds its flow by the key, a reader by the tag: neither may stay. */
+export function forgetFlows({ flows, flowSets }: Dataplane): void {
+  const tags = flowSets.u32Row.bind(flowSets);
+  for (let set = 0; set < flowSets.length; set++) {
+    for (const [way, tag] of tags(set).entries()) if (tag !== 0) flows.bytes(set * VnicLimits.flowWays + way).fill(0);
+    tags(set).fill(0);
   }
 }

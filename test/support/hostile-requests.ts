@@ -74,6 +74,13 @@ function attachBody(setting: HostileSetting): Record<string, unknown> {
   };
 }
 
+/** The example that the API's document gives. */
+function documented(id: string): unknown {
+  const example = operations.find((one) => one.id === id)?.body?.example;
+  if (example === undefined) throw new Error(`there is no example of a body for ${id}`);
+  return example;
+}
+
 /** A body that each operation takes. */
 function validBody(id: string, random: Random, setting: HostileSetting): unknown {
   switch (id) {
@@ -116,12 +123,21 @@ function validBody(id: string, random: Random, setting: HostileSetting): unknown
         bytes: 64,
       };
     default:
-      throw new Error(`there is no example of a body for ${id}`);
+      return documented(id);
   }
 }
 
 /** Those that take long are asked for less often. */
-const costly = new Set(['diagnoseDevice', 'getTable', 'listQueues', 'planFailure', 'recoverAz', 'failAz']);
+const costly = new Set([
+  'diagnoseDevice',
+  'getTable',
+  'listQueues',
+  'planFailure',
+  'recoverAz',
+  'failAz',
+  'applyTuning',
+  'restoreTuning',
+]);
 const common = operations.filter(({ id }) => !costly.has(id));
 const withBody = operations.filter(({ body }) => body !== null);
 
@@ -138,7 +154,9 @@ function draftOf(
   // Nothing here may take off the device that stays.
   const device = encodeURIComponent(id === 'detachDevice' ? setting.other : setting.device);
   const params = { device, id: String(1 + random.below(30)), az: random.pick(exampleAzs).name };
-  const isDry = (id === 'attachDevice' && random.chance(80)) || id === 'detachDevice' || id === 'replaceAzs';
+  const isDry =
+    (id === 'attachDevice' && random.chance(80)) ||
+    ['detachDevice', 'replaceAzs', 'replaceSpec', 'applyTuning'].includes(id);
   return {
     id,
     method: method.toUpperCase(),

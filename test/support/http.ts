@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The HTTP side of the daemon on a real socket and a real port, with an engine that only remembers what it was asked. */
+
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -15,9 +16,11 @@ import type { ApiRequest, ApiResponse } from '../../src/api/operation.ts';
 import { type DaemonConfig, type DaemonLimits, daemonDefaults, type TokenConfig } from '../../src/config/daemon.ts';
 import type { Engine } from '../../src/daemon/engine.ts';
 import { EventLog } from '../../src/daemon/event-log.ts';
-import type { MetricsSource, Readiness } from '../../src/daemon/http/app.ts';
+import type { Readiness } from '../../src/daemon/http/app.ts';
 import type { HttpTimings } from '../../src/daemon/http/limits.ts';
 import { HttpServer } from '../../src/daemon/http/server.ts';
+import type { Metrics } from '../../src/daemon/metrics.ts';
+import { VnicError } from '../../src/errors.ts';
 import { loadNative } from '../../src/loader/ffi/index.ts';
 
 export function token(name: string, scope: TokenConfig['scope'], secret: string): TokenConfig {
@@ -63,12 +66,16 @@ export interface RigOptions {
   limits?: Partial<DaemonLimits>;
   socket?: Partial<DaemonConfig['socket']>;
   timings?: Partial<HttpTimings>;
-  metrics?: MetricsSource;
+  metrics?: Metrics;
   eventCapacity?: number;
 }
 
-const noMetrics: MetricsSource = {
-  text: async (accept) => ({ contentType: 'text/plain; version=0.0.4', body: `# accept ${accept}\n` }),
+const noMetrics: Metrics = {
+  text: async (accept) => ({
+    contentType: 'text/plain; version=0.0.4',
+    body: Buffer.from(`# accept ${accept}`),
+    tail: Buffer.from('\n'),
+  }),
   json: async () => ({ metrics: [], unavailable: [] }),
 };
 
@@ -105,6 +112,9 @@ export class HttpRig {
       log: pino({ level: 'debug' }, { write }),
       version: '1.2.3',
       metrics: metrics ?? noMetrics,
+      fleet: () => {
+        throw new VnicError('not_found', 'This machine belongs to no fleet.');
+      },
       timings: { checkIntervalMs: 20, lingerMs: 200, ...timings },
     });
   }

@@ -7,7 +7,7 @@ import { objectInfo } from '../../src/loader/program.ts';
 import { readBatches } from '../../src/maps/batch.ts';
 import { BpfMapType, BpfProgInfo, MapFlag } from '../../src/maps/generated/host.ts';
 import { BpfMap, MapOfMaps } from '../../src/maps/index.ts';
-import { Mapping, readPageSize } from '../../src/maps/mapping.ts';
+import { Mapping, pageSize } from '../../src/maps/mapping.ts';
 
 const ENOENT = -2;
 
@@ -59,7 +59,7 @@ function digestOf(native: Native, map: BpfMap): string {
     }
     case BpfMapType.ringbuf:
       // The producer's position grows with each record, also with those that were read.
-      hash.update(mapped(native, map, readPageSize(), 8));
+      hash.update(mapped(native, map, pageSize(), 8));
       break;
     default:
       return digestByIndex(native, map);

@@ -17,6 +17,9 @@ export function madeQueue(queue: number, base = 0n): QueueCounters {
     droppedBytes: base + 100n,
     txPackets: base + 5n,
     txBytes: base + 500n,
+    missedPackets: base + 3n,
+    directPackets: base + 4n,
+    offCpuPackets: base + 2n,
   };
 }
 
@@ -97,11 +100,14 @@ export function madeSample(fields: Partial<DeviceSample> = {}): DeviceSample {
     programs: [{ program: 'vnic_root', runs: 20n, runTimeNs: 1_500_000_000n }],
     traces: madeTraces(),
     driverDrops: [{ queue: 1, driver: 31n, unexplained: 4n }],
+    socketTimes: { tcp: madeLatency([900, 1500, 40_000]), udp: madeLatency([700]) },
     switches: {
       failovers: [{ az: 'az-b', cause: 'manual', count: 2 }],
       bucketsMoved: { forced: 40, planned: 3 },
       lastFailoverCommitNs: 1500,
     },
+    coalescing: { delayUsecs: 16, changes: 2 },
+    redirect: { mode: 'follow', trial: null, device: { flows: 40, obeyed: 30, verdict: 'unknown' } },
     decodeErrors: { traffic: 0, latency: 0, rules: 1, azs: 0 },
     ...fields,
   };
@@ -123,6 +129,15 @@ export function madeMachine(fields: Partial<MachineSample> = {}): MachineSample 
       { name: 'xdp_exception', unavailable: null },
       { name: 'napi_poll', unavailable: 'it was not asked for' },
     ],
+    fleet: {
+      connected: true,
+      specRevision: 12,
+      appliedRevision: 11,
+      canary: false,
+      drift: 1,
+      problems: 2,
+      lastSyncAgeSeconds: 0.25,
+    },
     softirqs: [{ cpu: 0, runs: 3n, timeNs: 1_500_000_000n }],
     ...fields,
   };

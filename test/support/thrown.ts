@@ -12,3 +12,13 @@ export function thrownBy(action: () => unknown): VnicError {
   }
   return assert.fail('nothing was thrown');
 }
+
+/** The code of the VnicError that it rejects with; anything else fails the test. */
+export async function codeOf(promise: Promise<unknown>): Promise<string> {
+  const error: unknown = await promise.then(
+    () => assert.fail('it did not reject'),
+    (reason: unknown) => reason,
+  );
+  assert.ok(error instanceof VnicError, String(error));
+  return error.code;
+}

@@ -173,6 +173,14 @@ describe('the OpenAPI document', () => {
       assert.ok(Object.keys(responses).some((status) => status.startsWith('2')));
     }
   });
+  it('shows of each body an example that its schema takes', () => {
+    for (const { body, id } of operations) {
+      if (body === null) continue;
+      assert.notEqual(body.example, undefined, `${id} has no example`);
+      const { error } = body.schema.safeParse(body.example);
+      assert.equal(error, undefined, `${id}: ${error?.message}`);
+    }
+  });
   it('is a valid OpenAPI 3.1 document by the rules of an independent linter', async function () {
     this.timeout(30_000);
     const config = await createConfig({ extends: ['spec', 'minimal'] });

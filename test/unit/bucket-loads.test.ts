@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { emptyLook, sumBucketLoads } from '../../src/app/bucket-loads.ts';
-import type { FlowTableView } from '../../src/app/flow-table.ts';
 import {
   VnicDirection,
   VnicFlow,
@@ -10,9 +9,9 @@ import {
   VnicVerdictLayout,
 } from '../../src/maps/generated/abi.ts';
 import { bucketCount, rowCount } from '../../src/steering/table.ts';
+import { FlowTableMemory } from '../support/flow-table-memory.ts';
 
-/** 250 jiffies a second, as most kernels have it; jiffies64 starts 300 s before its lower half overflows. */
-const nsPerJiffy = 4_000_000;
+/** At 250 jiffies a second, as most kernels have it. jiffies64 starts 300 s before its lower half overflows. */
 const startJiffies = 2n ** 32n - 300n * 250n;
 
 interface Flow {
@@ -31,15 +30,11 @@ interface Flow {
 
 /** A flow table in plain memory. */
 class Table {
-  readonly view: FlowTableView;
-  readonly #data: DataView;
+  readonly view: FlowTableMemory;
 
   constructor(entryCount: number, upSeconds = 1000) {
-    const entries = new BigUint64Array((entryCount * VnicFlow.size) / 8);
     const jiffies = startJiffies + BigInt(upSeconds * 250);
-    const monotonicNs = BigInt(upSeconds) * 1_000_000_000n;
-    this.view = { tags: new Uint32Array(entryCount), entries, jiffies, nsPerJiffy, monotonicNs };
-    this.#data = new DataView(entries.buffer);
+    this.view = new FlowTableMemory(entryCount, { jiffies, monotonicNs: BigInt(upSeconds) * 1_000_000_000n });
   }
 
   put(entry: number, flow: Flow, tag = 7): void {
@@ -48,7 +43,7 @@ class Table {
     const verdict = (az << VnicVerdictLayout.azShift) | (flags << VnicVerdictLayout.flagShift);
     const ago = (seconds: number): bigint => this.view.jiffies - BigInt(Math.round(seconds * 250));
     this.view.tags[entry] = tag;
-    VnicFlow.put(this.#data, entry * VnicFlow.size, {
+    VnicFlow.put(this.view.data, entry * VnicFlow.size, {
       key: { direction },
       verdict: (7n << 32n) | BigInt(verdict >>> 0),
       hash,
@@ -63,8 +58,7 @@ class Table {
 
   /** Time goes on; what is put later is seen later. */
   advance(seconds: number): void {
-    this.view.jiffies += BigInt(Math.round(seconds * 250));
-    this.view.monotonicNs += BigInt(Math.round(seconds * 1e9));
+    this.view.pass(1000 * seconds);
   }
 }
 

@@ -265,7 +265,7 @@ describe('bin/vnicctl', () => {
       assert.equal(inner.status, 0, inner.stderr);
       assert.match(inner.stdout, new RegExp(`^Usage: vnicctl ${name} `));
     }
-  });
+  }).timeout(180_000);
 
   it('runs through a symbolic link and from any folder', () => {
     const link = path.join(folder, 'vnicctl');

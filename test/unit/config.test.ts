@@ -31,6 +31,7 @@ devices:
     adaptive_coalesce: true
     adaptive_threshold: 1000
     rtt_sample: 32
+    redirect: follow
     azs:
       - {name: az-a, queues: 0-10,  weight: 1, prefixes: [10.1.0.0/16, "fd00:a::/32"], probe: {type: tcp, target: "10.1.0.1:443", interval_ms: 100, fall: 3, rise: 5}, silence_ms: 20}
     rules:
@@ -67,6 +68,7 @@ describe('a configuration', () => {
       adaptiveCoalesce: true,
       adaptiveThreshold: 1000,
       rttSample: 32,
+      redirect: 'follow',
       failover: failoverDefaults,
       azs: [
         {
@@ -104,7 +106,7 @@ describe('a configuration', () => {
     const [device] = loadConfig('devices: {eth0: }', 'vnic.yaml').devices;
     assert.deepEqual(device, parseDevice('eth0', {}));
     assert.equal(device!.numQueues, undefined);
-    assert.equal(device!.enableZeroCopy, true);
+    assert.equal(device!.enableZeroCopy, undefined);
     const [az] = loadConfig('devices: {eth0: {azs: [{name: a, queues: 5}]}}', 'vnic.yaml').devices[0]!.azs;
     assert.deepEqual(az, { name: 'a', queues: [5], weight: 1, prefixes: [] });
   });

@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { SampleCache } from '../../src/daemon/metrics.ts';
-import type { DeviceSample } from '../../src/telemetry/metrics/sample.ts';
+import { AnswerCache, createMetrics, type MetricsRequest, type Rendered } from '../../src/daemon/metrics.ts';
 
 /** Answers when it is told to. */
 class SlowEngine {
   asked = 0;
-  #waiting: PromiseWithResolvers<DeviceSample[]>[] = [];
+  #waiting: PromiseWithResolvers<string>[] = [];
 
-  samples(): Promise<DeviceSample[]> {
+  ask(): Promise<string> {
     this.asked++;
-    const waiting = Promise.withResolvers<DeviceSample[]>();
+    const waiting = Promise.withResolvers<string>();
     this.#waiting.push(waiting);
     return waiting.promise;
   }
 
-  answer(device: string): void {
-    this.#waiting.shift()?.resolve([{ device } as DeviceSample]);
+  answer(text: string): void {
+    this.#waiting.shift()?.resolve(text);
   }
 
   fail(): void {
@@ -24,11 +23,13 @@ class SlowEngine {
   }
 }
 
-describe('samples for scrapes', () => {
+describe('answers for scrapes', () => {
   let engine: SlowEngine;
-  const devices = async (samples: Promise<DeviceSample[]>): Promise<string[]> =>
-    (await samples).map(({ device }) => device);
-  const cacheOf = (cacheMs: number): SampleCache<DeviceSample[]> => new SampleCache(engine, () => cacheMs);
+  const cacheOf = (cacheMs: number): AnswerCache<string> =>
+    new AnswerCache(
+      () => engine.ask(),
+      () => cacheMs,
+    );
 
   beforeEach(() => {
     engine = new SlowEngine();
@@ -36,9 +37,9 @@ describe('samples for scrapes', () => {
 
   it('are waited for when there are none yet, once for all scrapes that come meanwhile', async () => {
     const cache = cacheOf(0);
-    const scrapes = [devices(cache.get()), devices(cache.get())];
+    const scrapes = [cache.get(), cache.get()];
     engine.answer('first');
-    assert.deepEqual(await Promise.all(scrapes), [['first'], ['first']]);
+    assert.deepEqual(await Promise.all(scrapes), ['first', 'first']);
     assert.equal(engine.asked, 1);
   });
 
@@ -47,10 +48,10 @@ describe('samples for scrapes', () => {
     const first = cache.get();
     engine.answer('first');
     await first;
-    assert.deepEqual(await devices(cache.get()), ['first'], 'the engine has not answered');
-    const third = devices(cache.get());
+    assert.equal(await cache.get(), 'first', 'the engine has not answered');
+    const third = cache.get();
     engine.answer('second');
-    assert.deepEqual(await third, ['second']);
+    assert.equal(await third, 'second');
     assert.equal(engine.asked, 2);
   });
 
@@ -59,7 +60,7 @@ describe('samples for scrapes', () => {
     const first = cache.get();
     engine.answer('first');
     await first;
-    assert.deepEqual(await devices(cache.get()), ['first']);
+    assert.equal(await cache.get(), 'first');
     assert.equal(engine.asked, 1);
   });
 
@@ -68,8 +69,39 @@ describe('samples for scrapes', () => {
     const first = cache.get();
     engine.fail();
     await assert.rejects(first, /gone/);
-    const second = devices(cache.get());
+    const second = cache.get();
     engine.answer('back');
-    assert.deepEqual(await second, ['back']);
+    assert.equal(await second, 'back');
+  });
+});
+
+describe('metrics of a daemon', () => {
+  const asked: MetricsRequest[] = [];
+  const answers = { prometheus: 'vnic 1\n', openmetrics: 'vnic 1.0\n', json: '{"metrics":[],"unavailable":[]}' };
+  const metrics = createMetrics({
+    engine: {
+      metrics: (request) => {
+        asked.push(request);
+        return Promise.resolve(Buffer.from(answers[request.format]));
+      },
+    },
+    cacheMs: () => 0,
+    fleet: () => null,
+  });
+
+  it('are what the engine wrote and what the process says, in the format that is asked for', async () => {
+    const textOf = ({ body, tail }: Rendered): string => Buffer.concat([body, tail]).toString();
+    const plain = await metrics.text(undefined);
+    assert.equal(plain.contentType, 'text/plain; version=0.0.4; charset=utf-8');
+    assert.match(textOf(plain), /^vnic 1\n# HELP process_[\s\S]*\n$/);
+    const open = await metrics.text('application/openmetrics-text; version=1.0.0');
+    assert.equal(open.contentType, 'application/openmetrics-text; version=1.0.0; charset=utf-8');
+    assert.match(textOf(open), /^vnic 1\.0\n# HELP process_[\s\S]*\n# EOF\n$/);
+    const { metrics: all } = await metrics.json();
+    assert.ok(all.some(({ name }) => name === 'process_cpu_seconds_total'));
+    assert.deepEqual(
+      asked.map(({ format }) => format),
+      ['prometheus', 'openmetrics', 'json'],
+    );
   });
 });

@@ -15,9 +15,9 @@ import {
   shippedExpressions,
   shippedRules,
 } from '../../scripts/monitoring/expressions.ts';
-import { configFor, isInstalled } from '../../scripts/monitoring/prometheus.ts';
+import { configFor, findTool } from '../../scripts/monitoring/prometheus.ts';
 import { daemonMetrics, deviceMetrics } from '../../src/telemetry/metrics/catalogue.ts';
-import { Exposition } from '../../src/telemetry/metrics/exposition.ts';
+import { ProcessMetrics } from '../../src/telemetry/metrics/process.ts';
 import { parseMetrics } from '../support/metrics-text.ts';
 import { skip } from '../support/skip.ts';
 
@@ -27,14 +27,13 @@ const root = path.join(import.meta.dirname, '../..');
 const ownOfPrometheus = ['up', 'scrape_duration_seconds'];
 
 function promtool(...args: string[]): { status: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync('promtool', args, { encoding: 'utf8' });
+  const { status, stdout, stderr } = spawnSync(findTool('promtool')!, args, { encoding: 'utf8' });
   return { status, output: `${stdout}${stderr}` };
 }
 
 /** Everything that /metrics can show, under the names that Prometheus stores. */
 async function exportedNames(): Promise<string[]> {
-  const { body } = await new Exposition({ version: '0' }).render([]);
-  const ofProcess = [...parseMetrics(body).values()].flatMap(({ samples }) =>
+  const ofProcess = [...parseMetrics(await new ProcessMetrics().text('prometheus')).values()].flatMap(({ samples }) =>
     [...samples.keys()].map((key) => key.split('{')[0]!),
   );
   const ofCatalogue = [...deviceMetrics, ...daemonMetrics].flatMap(({ name, type }) =>
@@ -54,6 +53,7 @@ describe('the shipped dashboards', () => {
     const files = readdirSync(dashboardsFolder);
     assert.deepEqual(files.sort(), [
       'azs.json',
+      'fleet.json',
       'flows.json',
       'host.json',
       'overview.json',
@@ -106,7 +106,7 @@ describe('the shipped dashboards', () => {
   });
 
   it('are PromQL that Prometheus takes', function () {
-    if (!isInstalled('promtool')) skip(this, 'promtool is not installed');
+    if (findTool('promtool') === null) skip(this, 'promtool is not installed');
     const folder = mkdtempSync(path.join(tmpdir(), 'vnic-rules-'));
     try {
       const rules = shippedDashboards().map(({ where, promql }, index) => ({
@@ -159,7 +159,7 @@ describe('the shipped rules', () => {
   const tests = path.join(prometheusFolder, 'tests');
 
   it('and the configuration are accepted by promtool', function () {
-    if (!isInstalled('promtool')) skip(this, 'promtool is not installed');
+    if (findTool('promtool') === null) skip(this, 'promtool is not installed');
     const files = readdirSync(prometheusFolder).filter((file) => file.endsWith('.rules.yml'));
     const rules = promtool('check', 'rules', ...files.map((file) => path.join(prometheusFolder, file)));
     assert.equal(rules.status, 0, rules.output);
@@ -169,7 +169,7 @@ describe('the shipped rules', () => {
 
   it('do what their own tests say', function () {
     this.timeout(120_000);
-    if (!isInstalled('promtool')) skip(this, 'promtool is not installed');
+    if (findTool('promtool') === null) skip(this, 'promtool is not installed');
     const files = readdirSync(tests).map((file) => path.join(tests, file));
     assert.equal(files.length, 2);
     const { status, output } = promtool('test', 'rules', ...files);

@@ -24,7 +24,7 @@ echo two
 one
 \`\`\`
 
-\`\`\`sh test=rig
+\`\`\`sh test=rig needs=etcd
 vnicctl status
 \`\`\`
 
@@ -54,9 +54,9 @@ $ echo unmarked too
 describe('commands in the documentation', () => {
   it('are found with their line, mode and output', () => {
     assert.deepEqual(extractBlocks(PAGE), [
-      { line: 6, mode: 'test', commands: 'echo one\necho two', output: 'one' },
-      { line: 15, mode: 'rig', commands: 'vnicctl status', output: null },
-      { line: 29, mode: 'norun', commands: 'apt-get install x', output: null },
+      { line: 6, mode: 'test', needs: null, commands: 'echo one\necho two', output: 'one' },
+      { line: 15, mode: 'rig', needs: 'etcd', commands: 'vnicctl status', output: null },
+      { line: 29, mode: 'norun', needs: null, commands: 'apt-get install x', output: null },
     ]);
   });
 
@@ -104,7 +104,7 @@ describe('make targets in the documentation', () => {
 
 describe('running a documented block', () => {
   function block(commands: string, output: string | null = null) {
-    return { line: 1, mode: 'test', commands, output } as const;
+    return { line: 1, mode: 'test', needs: null, commands, output } as const;
   }
   // No namespace here: these blocks only print.
   function inFolder<T>(use: (environment: DocEnvironment) => T): T {
@@ -139,7 +139,8 @@ describe('running a documented block', () => {
   });
 
   it('fails on a make target that does not exist', () => {
-    const make = (target: string) => ({ line: 1, mode: 'make', commands: `make ${target}`, output: null }) as const;
+    const make = (target: string) =>
+      ({ line: 1, mode: 'make', needs: null, commands: `make ${target}`, output: null }) as const;
     inFolder((environment) => {
       assert.equal(runBlock('x.md', make('clean'), environment), '');
       assert.throws(() => runBlock('x.md', make('clena'), environment), /x\.md:1: make clena: .*No rule/s);

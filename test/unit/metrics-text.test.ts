@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
+import { formatFloat } from '../../src/telemetry/metrics/labels.ts';
 import { negotiate } from '../../src/telemetry/metrics/negotiate.ts';
 import { PassedCount } from '../../src/telemetry/metrics/rule-reader.ts';
-import { formatFloat } from '../../src/telemetry/metrics/text.ts';
 
 const PROMETHEUS_2 =
   'application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1';

@@ -1,24 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { Counter } from 'prom-client';
 import { daemonMetrics, deviceMetrics } from '../../src/telemetry/metrics/catalogue.ts';
-import { Exposition, type JsonMetric, type MetricsJson } from '../../src/telemetry/metrics/exposition.ts';
+import { Exposition } from '../../src/telemetry/metrics/exposition.ts';
+import type { JsonMetric, MetricsJson } from '../../src/telemetry/metrics/json.ts';
+import type { MachineSample } from '../../src/telemetry/metrics/machine.ts';
+import type { TextFormat } from '../../src/telemetry/metrics/negotiate.ts';
 import { unavailable } from '../../src/telemetry/metrics/part.ts';
+import { ProcessMetrics } from '../../src/telemetry/metrics/process.ts';
 import type { DeviceSample } from '../../src/telemetry/metrics/sample.ts';
 import { countFailover, countPlannedMoves, newSwitchCounters } from '../../src/telemetry/metrics/switches.ts';
+import { textEnd } from '../../src/telemetry/metrics/text.ts';
 import { madeLatency, madeMachine, madeQueue, madeSample, madeTraces } from '../support/metrics-sample.ts';
 import { allSamples, parseLabels, parseMetrics, seriesKey } from '../support/metrics-text.ts';
 import { promtoolComplaints } from '../support/promtool.ts';
 import { skip } from '../support/skip.ts';
 
-const OPENMETRICS = 'application/openmetrics-text; version=1.0.0';
+const newExposition = () => new Exposition({ version: '1.2.3' });
 
-const withoutProcess = () => new Exposition({ version: '1.2.3', processMetrics: false });
+/** All of an answer. */
+async function textOf(
+  samples: readonly DeviceSample[],
+  options: { exposition?: Exposition; format?: TextFormat; machine?: MachineSample } = {},
+): Promise<string> {
+  const { exposition = newExposition(), format = 'prometheus', machine } = options;
+  return `${await exposition.text(samples, format, machine)}${textEnd[format]}`;
+}
 
 /** Values by series, without the prefix and the label that all have. */
-async function valuesOf(sample: DeviceSample, exposition = withoutProcess()): Promise<Record<string, string>> {
-  const { body } = await exposition.render([sample]);
+async function valuesOf(sample: DeviceSample, exposition = newExposition()): Promise<Record<string, string>> {
+  const body = await textOf([sample], { exposition });
   const short = [...allSamples(parseMetrics(body))].map(([key, value]): [string, string] => [
     key
       .replace(/^virtio_nic_/, '')
@@ -86,6 +99,8 @@ describe('metrics of a device', () => {
       'top_flow_bytes{rank="2"}': '800',
       'az_up{az="az-a"}': '1',
       'az_up{az="az-b"}': '0',
+      coalesce_delay_seconds: '1.6e-05',
+      coalesce_changes_total: '2',
       'az_queues{az="az-a"}': '1',
       'az_queues{az="az-b"}': '0',
       'failovers_total{az="az-b",cause="manual"}': '2',
@@ -108,7 +123,7 @@ describe('metrics of a device', () => {
   });
 
   it('have the labels that the catalogue says and the device, and every metric has a series', async () => {
-    const { body } = await withoutProcess().render([madeSample()], undefined, madeMachine());
+    const body = await textOf([madeSample()], { machine: madeMachine() });
     const families = parseMetrics(body);
     for (const { name, type, help, labels } of [...deviceMetrics, ...daemonMetrics]) {
       const family = families.get(name);
@@ -126,7 +141,7 @@ describe('metrics of a device', () => {
   it('have a latency histogram that only rises, ends in the count, and puts each packet below its edge', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.integer({ min: 1, max: 2 ** 34 }), { maxLength: 40 }), async (latencies) => {
-        const json = await withoutProcess().renderJson([madeSample({ latency: madeLatency(latencies) })]);
+        const json = await newExposition().json([madeSample({ latency: madeLatency(latencies) })]);
         const { buckets, sum, count } = metricOf(json, 'virtio_nic_latency_seconds')!.series[0]!.histogram!;
         assert.equal(buckets.at(-1)!.le, '+Inf');
         assert.equal(buckets.at(-1)!.count, count);
@@ -157,7 +172,7 @@ describe('metrics of a device', () => {
     assert.ok('queues' in made.traffic);
     const sample = madeSample({ traffic: { ...made.traffic, queues: [queue] } });
     assert.equal((await valuesOf(sample))['rx_bytes_total{queue="0"}'], String(huge));
-    const json = await withoutProcess().renderJson([sample]);
+    const json = await newExposition().json([sample]);
     assert.equal(metricOf(json, 'virtio_nic_rx_bytes_total')!.series[0]!.value, 2 ** 63);
   });
 
@@ -171,7 +186,7 @@ describe('metrics of a device', () => {
     const values = Object.keys(await valuesOf(sample)).join('\n');
     assert.doesNotMatch(values, /program_run|avg_latency|az_queues|failover_commit/);
     assert.match(values, /latency_seconds_count/);
-    const json = await withoutProcess().renderJson([sample]);
+    const json = await newExposition().json([sample]);
     const reasons = Object.fromEntries(json.unavailable.map(({ name, reason }) => [name, reason]));
     assert.deepEqual(reasons, {
       virtio_nic_avg_latency_ns: 'no packet was timed yet',
@@ -185,7 +200,7 @@ describe('metrics of a device', () => {
   });
 
   it('of the kernel’s own instruments stand by CPU, reason, action and queue', async () => {
-    const { body } = await withoutProcess().render([madeSample()], undefined, madeMachine());
+    const body = await textOf([madeSample()], { machine: madeMachine() });
     const found = new Map([...parseMetrics(body).values()].flatMap(({ samples }) => [...samples]));
     const expected = {
       'virtio_nic_perf_cycles_total{cpu="1"}': '6000',
@@ -216,7 +231,7 @@ describe('metrics of a device', () => {
     const traces = madeTraces();
     const rings = traces.rings.map((ring) => ({ ...ring, flow: null }));
     const sample = madeSample({ traces: { ...traces, rings, polls: null }, driverDrops: unavailable('no such names') });
-    const json = await withoutProcess().renderJson([sample], machine);
+    const json = await newExposition().json([sample], machine);
     const reasons = new Map(json.unavailable.map(({ name, reason, device }) => [name, [device, reason]]));
     const counted = 'it is counted with daemon.telemetry.tracepoints: all';
     for (const [name, expected] of Object.entries({
@@ -237,9 +252,8 @@ describe('metrics of a device', () => {
     await fc.assert(
       fc.asyncProperty(fc.string({ minLength: 1 }), fc.string({ minLength: 1 }), async (device, az) => {
         const sample = madeSample({ device, azs: [{ name: az, up: true, usableQueues: 3 }] });
-        for (const accept of [undefined, OPENMETRICS]) {
-          const { body } = await withoutProcess().render([sample], accept);
-          const format = accept === undefined ? 'prometheus' : 'openmetrics';
+        for (const format of ['prometheus', 'openmetrics'] as const) {
+          const body = await textOf([sample], { format });
           const samples = allSamples(parseMetrics(body, format), 'virtio_nic_az_queues');
           assert.deepEqual([...samples], [[seriesKey('virtio_nic_az_queues', { az, device }), '3']]);
         }
@@ -253,19 +267,16 @@ describe('a scrape', () => {
   const two = [madeSample(), madeSample({ device: 'lab:vnic1', topFlowBytes: [] })];
 
   it('says the same in JSON and in both text formats', async () => {
-    const exposition = withoutProcess();
-    const text = await exposition.render(two);
-    const open = await exposition.render(two, OPENMETRICS);
-    const json = jsonSamples((await exposition.renderJson(two)).metrics);
-    const plain = allSamples(parseMetrics(text.body));
-    assert.equal(text.contentType, 'text/plain; version=0.0.4; charset=utf-8');
-    assert.equal(open.contentType, 'application/openmetrics-text; version=1.0.0; charset=utf-8');
+    const exposition = newExposition();
+    const plain = allSamples(parseMetrics(await textOf(two, { exposition })));
+    const open = await textOf(two, { exposition, format: 'openmetrics' });
+    const json = jsonSamples((await exposition.json(two)).metrics);
     assert.deepEqual(new Map([...plain].map(([key, value]) => [key, Number(value.replace('Inf', 'Infinity'))])), json);
-    assert.deepEqual(allSamples(parseMetrics(open.body, 'openmetrics')), plain);
+    assert.deepEqual(allSamples(parseMetrics(open, 'openmetrics')), plain);
   });
 
   it('names families, types and units as OpenMetrics wants them, and ends in # EOF', async () => {
-    const { body } = await withoutProcess().render(two, OPENMETRICS);
+    const body = await textOf(two, { format: 'openmetrics' });
     assert.ok(body.endsWith('\n# EOF\n'));
     const families = parseMetrics(body, 'openmetrics');
     const rx = families.get('virtio_nic_rx_bytes')!;
@@ -276,26 +287,18 @@ describe('a scrape', () => {
     for (const [name, { type }] of families) assert.ok(type !== 'counter' || !name.endsWith('_total'), name);
   });
 
-  it('is the same for samples that came from another thread', async () => {
-    const exposition = withoutProcess();
-    assert.equal(
-      (await exposition.render(two.map((sample) => structuredClone(sample)))).body,
-      (await exposition.render(two)).body,
-    );
-  });
-
   it('of no device has what is known of the daemon', async () => {
-    const exposition = withoutProcess();
-    const families = parseMetrics((await exposition.render([])).body);
+    const exposition = newExposition();
+    const families = parseMetrics(await textOf([], { exposition }));
     assert.deepEqual([...families.keys()], ['virtio_nic_build_info']);
-    assert.deepEqual((await exposition.renderJson([])).unavailable, []);
+    assert.deepEqual((await exposition.json([])).unavailable, []);
   });
 
   it('at the same time as another one does not mix with it', async () => {
-    const exposition = withoutProcess();
+    const exposition = newExposition();
     const devices = Array.from({ length: 20 }, (_, index) => madeSample({ device: `vnic${index}` }));
-    const bodies = await Promise.all(devices.map((sample) => exposition.render([sample])));
-    bodies.forEach(({ body }, index) => {
+    const bodies = await Promise.all(devices.map((sample) => textOf([sample], { exposition })));
+    bodies.forEach((body, index) => {
       const samples = [...allSamples(parseMetrics(body), 'virtio_nic_rx_packets').keys()];
       assert.deepEqual(
         samples,
@@ -307,12 +310,12 @@ describe('a scrape', () => {
   });
 
   it('goes on with a damaged sample, counts it, and leaves the other devices whole', async () => {
-    const exposition = withoutProcess();
+    const exposition = newExposition();
     const { traffic: _, ...rest } = madeSample({ device: 'hurt' });
     const damaged = [rest as DeviceSample, null as unknown as DeviceSample];
-    const alone = parseMetrics((await withoutProcess().render([madeSample()])).body);
+    const alone = parseMetrics(await textOf([madeSample()]));
     for (let scrape = 1; scrape <= 2; scrape++) {
-      const families = parseMetrics((await exposition.render([...damaged, madeSample()])).body);
+      const families = parseMetrics(await textOf([...damaged, madeSample()], { exposition }));
       const samples = allSamples(families);
       for (const [key, value] of allSamples(alone)) assert.equal(samples.get(key), value, key);
       assert.equal(samples.get('virtio_nic_az_up{az="az-a",device="hurt"}'), '1');
@@ -328,7 +331,7 @@ describe('a scrape', () => {
       assert.ok(ofTraffic.length > 10);
       assert.equal(errors, scrape * ofTraffic.length);
     }
-    const { unavailable: reasons } = await exposition.renderJson(damaged);
+    const { unavailable: reasons } = await exposition.json(damaged);
     assert.match(reasons.find(({ device }) => device === 'hurt')?.reason ?? '', /damaged/);
     assert.ok(reasons.some(({ device }) => device === 'unknown'));
   });
@@ -345,19 +348,20 @@ describe('a scrape', () => {
 });
 
 describe('metrics of the process', () => {
-  const exposition = new Exposition({ version: '1.2.3' });
+  const ofProcess = new ProcessMetrics({ keptForMs: 0 });
+  const processText = async (format: TextFormat = 'prometheus') => `${await ofProcess.text(format)}${textEnd[format]}`;
 
   it('are there, and those of the daemon itself, under the same names before and after an OpenMetrics scrape', async () => {
     const requests = new Counter({
       name: 'virtio_nic_test_requests_total',
       help: 'Requests.',
       labelNames: ['code'],
-      registers: [exposition.registry],
+      registers: [ofProcess.registry],
     });
     requests.inc({ code: '200' }, 3);
-    const before = parseMetrics((await exposition.render([madeSample()])).body);
-    const open = parseMetrics((await exposition.render([madeSample()], OPENMETRICS)).body, 'openmetrics');
-    const after = parseMetrics((await exposition.render([madeSample()])).body);
+    const before = parseMetrics(await processText());
+    const open = parseMetrics(await processText('openmetrics'), 'openmetrics');
+    const after = parseMetrics(await processText());
     assert.deepEqual([...after.keys()], [...before.keys()]);
     for (const families of [before, open, after]) {
       const samples = allSamples(families);
@@ -366,17 +370,38 @@ describe('metrics of the process', () => {
       assert.ok(Number(samples.get('process_resident_memory_bytes')) > 1e6);
       assert.ok(samples.has('nodejs_heap_size_used_bytes'));
     }
-    const json = await exposition.renderJson([madeSample()]);
-    assert.equal(metricOf(json, 'process_open_fds')!.type, 'gauge');
-    exposition.registry.removeSingleMetric('virtio_nic_test_requests_total');
+    const json = await ofProcess.json();
+    assert.equal(json.find(({ name }) => name === 'process_open_fds')!.type, 'gauge');
+    ofProcess.registry.removeSingleMetric('virtio_nic_test_requests_total');
+  });
+
+  it('are kept for a second unless it is said otherwise, in every format as they were taken', async () => {
+    const kept = new ProcessMetrics();
+    const cpuSeconds = (text: string, format?: TextFormat) =>
+      allSamples(parseMetrics(text, format)).get('process_cpu_seconds_total');
+    const first = await kept.text('prometheus');
+    assert.equal(await kept.text('prometheus'), first);
+    assert.equal(cpuSeconds(`${await kept.text('openmetrics')}# EOF\n`, 'openmetrics'), cpuSeconds(first));
+    const start = performance.now();
+    while (performance.now() - start < 20);
+    assert.notEqual(cpuSeconds(await processText()), cpuSeconds(first));
+  });
+
+  it('tell of the event loop how late it is, not how often it is looked at', async function () {
+    this.retries(5);
+    const looked = new ProcessMetrics({ keptForMs: 0 });
+    await sleep(450);
+    const samples = allSamples(parseMetrics(await looked.text('prometheus')));
+    const lag = Number(samples.get('nodejs_eventloop_lag_p50_seconds'));
+    assert.ok(lag >= 0 && lag < 0.05, `${lag} s`);
   });
 
   it('and all others pass promtool but for one name that is kept for old dashboards', async function () {
     const quiet = madeSample({ latency: madeLatency([]), rules: [], topFlowBytes: [], switches: newSwitchCounters() });
-    const idle = promtoolComplaints((await exposition.render([quiet])).body);
+    const idle = promtoolComplaints(`${await textOf([quiet])}${await processText()}`);
     if (idle === null) skip(this, 'promtool is not installed (Debian: prometheus)');
     assert.deepEqual(idle, []);
-    const busy = promtoolComplaints((await exposition.render([madeSample()])).body);
+    const busy = promtoolComplaints(`${await textOf([madeSample()])}${await processText()}`);
     assert.deepEqual(busy, ['virtio_nic_avg_latency_ns metric names should not contain abbreviated units']);
   });
 });

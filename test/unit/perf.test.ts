@@ -6,14 +6,19 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import fc from 'fast-check';
-import { type PerfReading, perfEventOpenNumbers } from '../../src/loader/perf-event.ts';
+import { parseMeasurement } from '../../src/cli/perf-file.ts';
+import type { PerfReading } from '../../src/loader/perf-event.ts';
+import { syscallNumber } from '../../src/loader/syscall.ts';
 import type { VnicTraceDevice } from '../../src/maps/generated/abi.ts';
 import { DriverDrops, xdpDropsOf } from '../../src/telemetry/driver-drops.ts';
 import { isUnavailable } from '../../src/telemetry/metrics/part.ts';
+import { type ComparedFigure, comparePerf } from '../../src/telemetry/perf/compare.ts';
 import { PerfCounters, type PerfPort, ScaledCount } from '../../src/telemetry/perf/counters.ts';
 import { type PerfEvent, type PerfEventName, perfEvents, refusalReason } from '../../src/telemetry/perf/events.ts';
-import { NO_PACKETS, type PerfCounts, perfRates } from '../../src/telemetry/perf/rates.ts';
-import { deviceTraces, exceptionActions, redirectErrors, tracepointReason } from '../../src/telemetry/traces/model.ts';
+import { NO_PACKETS, type PerfCounts, type PerfRates, perfRates } from '../../src/telemetry/perf/rates.ts';
+import { tracingReason } from '../../src/telemetry/traces/load.ts';
+import { deviceTraces, exceptionActions, redirectErrors } from '../../src/telemetry/traces/model.ts';
+import { thrownBy } from '../support/thrown.ts';
 
 /** A kernel that counts what it is told to, and refuses what is not there. */
 class MadeKernel implements PerfPort {
@@ -203,17 +208,19 @@ describe('perf counters', () => {
     assert.doesNotMatch(refusalReason(hardware, 'EACCES', null), /paranoid/);
   });
 
-  it('are opened by the system call that this machine’s headers name', () => {
-    const folder = mkdtempSync(path.join(tmpdir(), 'vnic-perf-'));
-    try {
-      const source = path.join(folder, 'number.c');
-      writeFileSync(source, '#include <sys/syscall.h>\nnumber = __NR_perf_event_open\n');
-      const text = execFileSync('gcc', ['-E', '-P', source], { encoding: 'utf8' });
-      assert.equal(Number(/number = (\d+)/.exec(text)?.[1]), perfEventOpenNumbers[process.arch]);
-    } finally {
-      rmSync(folder, { recursive: true, force: true });
-    }
-  });
+  for (const name of ['perf_event_open', 'sched_setattr'] as const) {
+    it(`are opened, and threads set, by the system call that this machine’s headers name: ${name}`, () => {
+      const folder = mkdtempSync(path.join(tmpdir(), 'vnic-perf-'));
+      try {
+        const source = path.join(folder, 'number.c');
+        writeFileSync(source, `#include <sys/syscall.h>\nnumber = __NR_${name}\n`);
+        const text = execFileSync('gcc', ['-E', '-P', source], { encoding: 'utf8' });
+        assert.equal(Number(/number = (\d+)/.exec(text)?.[1]), Number(syscallNumber(name)));
+      } finally {
+        rmSync(folder, { recursive: true, force: true });
+      }
+    });
+  }
 });
 
 describe('drops of the driver', () => {
@@ -321,10 +328,12 @@ describe('tracepoints of a device', () => {
   });
 
   it('that the kernel does not have are named', () => {
-    assert.match(tracepointReason('napi_poll', 'bpf_object__load failed: ESRCH (x)'), /no tracepoint napi_poll/);
+    const poll = { kind: 'tracepoint', name: 'napi_poll' } as const;
+    assert.match(tracingReason(poll, 'bpf_object__load failed: ESRCH (x)'), /no tracepoint napi_poll/);
+    assert.match(tracingReason(poll, 'bpf_link_create failed: EPERM'), /refuses the program at napi_poll: .*EPERM/);
     assert.match(
-      tracepointReason('napi_poll', 'bpf_link_create failed: EPERM'),
-      /refuses the program at napi_poll: .*EPERM/,
+      tracingReason({ kind: 'function', name: 'udp_x' }, 'failed to find kernel BTF type ID of udp_x'),
+      /no function udp_x/,
     );
   });
 });
@@ -395,5 +404,69 @@ describe('rates of two perf reports', () => {
       'not permitted',
     );
     assert.equal(rates.programs[0]?.nsPerPacket.value, 100);
+  });
+});
+
+describe('two measurements held against each other', () => {
+  const figureOf = (value: number | null, why = 'no such counter') => ({
+    value,
+    unavailable: value === null ? why : null,
+  });
+  /** As a machine with hardware counters gives it; null: one without. */
+  const measured = (misses: number | null, references: number | null): PerfRates => ({
+    seconds: 10,
+    packets: { received: 1000, steered: 1000, dropped: 0, receivedPerSecond: 100 },
+    events: (
+      [
+        ['cache_references', references],
+        ['cache_misses', misses],
+      ] as const
+    ).map(([event, value]) => ({
+      event,
+      kind: 'hardware' as const,
+      perSecond: figureOf(value),
+      perPacket: figureOf(value === null ? null : value / 100),
+      countedShare: value === null ? null : 1,
+      perSecondByCpu: [],
+    })),
+    programs: [
+      { program: 'vnic_root', runsPerSecond: figureOf(100), nsPerRun: figureOf(80), nsPerPacket: figureOf(80) },
+    ],
+    traces: [{ name: 'ring_full_drops', perSecond: figureOf(0) }],
+  });
+  const find = (figures: ComparedFigure[], name: string, unit: ComparedFigure['unit']) =>
+    figures.find((figure) => figure.name === name && figure.unit === unit);
+
+  it('say how many cache misses a packet costs in both, and the change', () => {
+    const figures = comparePerf(measured(2000, 20_000), measured(1300, 26_000));
+    const misses = find(figures, 'cache_misses', 'a packet');
+    assert.deepEqual([misses?.before.value, misses?.after.value], [20, 13]);
+    assert.ok(Math.abs(misses!.change.value! + 0.35) < 1e-9);
+    const ratio = find(figures, 'cache_misses', 'of references');
+    assert.deepEqual([ratio?.before.value, ratio?.after.value], [0.1, 0.05]);
+    assert.equal(find(figures, 'vnic_root', 'ns a run')?.change.value, 0);
+    assert.equal(find(figures, 'ring_full_drops', 'a second')?.change.value, 0);
+  });
+
+  it('say which of them could not be taken, and why', () => {
+    const figures = comparePerf(measured(2000, 20_000), measured(null, null));
+    assert.deepEqual(find(figures, 'cache_misses', 'a packet')?.change, {
+      value: null,
+      unavailable: 'after: no such counter',
+    });
+    assert.equal(find(figures, 'cache_misses', 'of references')?.after.unavailable, 'no such counter');
+    const [packets] = comparePerf(
+      { ...measured(0, 0), packets: { ...measured(0, 0).packets, receivedPerSecond: 0 } },
+      measured(1, 1),
+    );
+    assert.equal(packets?.change.unavailable, 'it was 0 before');
+  });
+
+  it('are read from files of vnicctl perf and from nothing else', () => {
+    const text = JSON.stringify({ device: 'eth0', ...measured(1, 2) });
+    assert.equal(parseMeasurement(text, 'a.json').events.length, 2);
+    for (const other of ['{', '{}', '[1]', text.replace('"seconds":10', '"seconds":"x"')]) {
+      assert.match(thrownBy(() => parseMeasurement(other, 'a.json')).message, /a\.json is no measurement/);
+    }
   });
 });

@@ -322,6 +322,14 @@ describe('what preflight tells to do', () => {
     assert.match(found.remedy!, /ctrl_vq=on,ctrl_guest_offloads=on/);
   });
 
+  it('does not believe in control of offloads without a control queue, which would stop the guest', () => {
+    const facts = recordedFacts('virtio-no-control-queue', 'debian-12');
+    const CTRL_GUEST_OFFLOADS = 2;
+    const features = facts.virtioFeatures!.split('').with(CTRL_GUEST_OFFLOADS, '1').join('');
+    const found = only('virtio_offloads_fixed', diagnose({ ...facts, virtioFeatures: features }, { mode: 'native' }));
+    assert.match(found.remedy!, /ctrl_vq=on/);
+  });
+
   it('gives the ethtool command where the device has more queues, and the hypervisor option where not', () => {
     const where = { device: 'virtio-32-queues' };
     const guest = only('queues_too_few', findingsOf({ ...where, options: { queues: 16 } }));

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { stripVTControlCharacters } from 'node:util';
-import { quantilesBetween } from '../../src/cli/top-model.ts';
-import { cut, heatLine } from '../../src/cli/top-text.ts';
+import { cut } from '../../src/cli/output.ts';
+import { quantilesBetween, type TopView } from '../../src/cli/top-model.ts';
+import { filterFlows, heatLine } from '../../src/cli/top-text.ts';
 
 const none = { count: 0, meanNs: null, p50Ns: null, p90Ns: null, p99Ns: null, p999Ns: null };
 
@@ -37,5 +38,25 @@ describe('what vnicctl top shows', () => {
     assert.equal(cut('abcdef', 6), 'abcdef');
     assert.equal(cut('abcdef', 3), 'abc');
     assert.equal(cut('\x1b[31mabcdef\x1b[39m', 3), '\x1b[31mabc\x1b[39m\x1b[0m');
+  });
+
+  it('are the flows that have every word of the filter', () => {
+    const flow = {
+      direction: 'ingress' as const,
+      proto: 17,
+      az: 'az-a',
+      rule: 7,
+      queue: 3,
+    };
+    const flows = [
+      { ...flow, src: '10.1.0.5', srcPort: 1000, dst: '10.9.0.1', dstPort: 53 },
+      { ...flow, src: 'fd00::5', srcPort: 1000, dst: 'fd00::1', dstPort: 443, proto: 6, az: null, rule: null },
+    ] as unknown as TopView['flows'];
+    const found = (filter: string) => filterFlows(flows, filter).map(({ dstPort }) => dstPort);
+    assert.deepEqual(found(''), [53, 443]);
+    assert.deepEqual(found(' :53 UDP'), [53]);
+    assert.deepEqual(found('[fd00::1]'), [443]);
+    assert.deepEqual(found('rule 7'), [53]);
+    assert.deepEqual(found('tcp az-a'), []);
   });
 });

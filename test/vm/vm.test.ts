@@ -1,55 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Boots a guest for each configuration and reports the checks of its suites as tests.
- * Environment: VNIC_VM_VERBOSE=1 shows what the guest says beside its results.
+ * Boots a guest for each machine that a suite runs on, and reports the checks of its suites as tests.
+ * Environment: what harness/machines.ts names; VNIC_VM_VERBOSE=1 shows what the guest says beside its results.
  */
 import { skip } from '../support/skip.ts';
-import type { Suite } from './guest/checks.ts';
-import { suite as detach } from './guest/detach.ts';
-import { suite as egress } from './guest/egress.ts';
-import { suite as ingress } from './guest/ingress.ts';
-import { suite as instruments } from './guest/instruments.ts';
-import { suite as programs } from './guest/programs.ts';
-import type { MachineOptions } from './harness/machine.ts';
-import { compileObject, compilers } from './harness/objects.ts';
-import { GuestSession } from './harness/session.ts';
+import { suites } from './guest/suites.ts';
+import { Guests } from './harness/guests.ts';
+import { isMachineWanted, isShortRun, isSuiteWanted, machineNames, machines } from './harness/machines.ts';
+import { buildUpgrade, compileObject, compilers } from './harness/objects.ts';
+import type { GuestSession } from './harness/session.ts';
 
-const TIMEOUT_MS = 10 * 60_000;
+const TIMEOUT_MS = 15 * 60_000;
 
-/** By their file in test/vm/guest, which the guest loads for itself. */
-const suites: Readonly<Record<string, Suite>> = { programs, instruments, ingress, egress, detach };
+const orders = machineNames
+  .filter(isMachineWanted)
+  .map((name) => ({
+    name,
+    machine: machines[name],
+    suites: Object.keys(suites).filter((suite) => {
+      const { machines: all, short } = suites[suite]!;
+      return isSuiteWanted(suite) && (isShortRun ? short : all).includes(name);
+    }),
+  }))
+  .filter((order) => order.suites.length > 0);
 
-const configurations: readonly MachineOptions[] = [
-  { cpus: 8, queues: 32, suites: ['programs', 'instruments', 'ingress', 'egress', 'detach'] },
-];
+describe('on virtio_net', function () {
+  this.timeout(TIMEOUT_MS);
+  const guests = new Guests(orders);
 
-for (const configuration of configurations) {
-  describe(`a guest with ${configuration.cpus} CPUs and ${configuration.queues} queues`, function () {
-    this.timeout(TIMEOUT_MS);
-    let session: GuestSession | undefined;
-
-    before(async () => {
-      // The guest has no compiler; an object that is missing there is skipped there.
-      for (const compiler of compilers) compileObject(compiler);
-      session = await GuestSession.boot(configuration);
-      console.log(`    kernel ${session.kernelRelease}`);
-    });
-    after(() => {
-      if (process.env['VNIC_VM_VERBOSE'] === '1') console.log(session?.output());
-      session?.dispose();
-    });
-
-    for (const name of configuration.suites) {
-      const suite = suites[name]!;
-      describe(suite.title, () => {
-        for (const { title } of suite.checks) {
-          it(title, async function () {
-            const result = await session!.result(`${name}: ${title}`);
-            if (result.kind === 'skipped') skip(this, result.reason);
-            if (result.kind === 'failed') throw new Error(result.error);
-          });
-        }
-      });
-    }
+  before(() => {
+    // The guest has no compiler; an object that is missing there is skipped there.
+    for (const compiler of compilers) compileObject(compiler);
+    if (orders.some((order) => order.suites.includes('life'))) buildUpgrade();
+    guests.start();
   });
-}
+  after(() => guests.end());
+
+  orders.forEach(({ name: machineName, machine, suites: names }, index) => {
+    describe(`a guest with ${machine.cpus} CPUs, ${machine.title} (${machineName})`, () => {
+      let session: GuestSession | undefined;
+
+      before(async () => {
+        session = await guests.session(index);
+        console.log(`    kernel ${session.kernelRelease}`);
+      });
+      after(() => {
+        if (process.env['VNIC_VM_VERBOSE'] === '1') console.log(session?.output());
+        session?.dispose();
+      });
+
+      for (const name of names) {
+        const suite = suites[name]!;
+        describe(suite.title, () => {
+          for (const { title } of suite.checks) {
+            it(title, async function () {
+              const result = await session!.result(`${name}: ${title}`);
+              if (result.kind === 'skipped') skip(this, result.reason);
+              if (result.kind === 'failed') throw new Error(result.error);
+            });
+          }
+        });
+      }
+    });
+  });
+});

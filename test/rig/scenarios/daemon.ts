@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The daemon over a device that carries traffic: what it does must not be felt by a packet. */
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Dataplane } from '../../../src/app/dataplane.ts';
 import { PinFolder } from '../../../src/loader/pins.ts';
 import type { TestDaemon } from '../../support/daemon.ts';
+import { longestDelayMs, monotonicMs, observingLoop } from '../../support/loop-delay.ts';
 import { attachChecker, type CheckReport } from '../checker.ts';
 import { makeFlows, type RigFlow } from '../flows.ts';
 import { type GeneratorReport, startGenerator } from '../generator.ts';
@@ -16,8 +18,8 @@ export const deviceOf = (rig: Rig): string => `${rig.device}@${rig.netns}`;
 const urlOf = (rig: Rig, rest = ''): string => `/api/v1/devices/${encodeURIComponent(deviceOf(rig))}${rest}`;
 
 /** As a user would attach it, with the queue left before each frame for the checker. */
-export async function attachByDaemon(rig: Rig, daemon: TestDaemon): Promise<void> {
-  const body = { name: rig.device, netns: rig.netns, deliverMetadata: true, ...deviceInput(rig) };
+export async function attachByDaemon(rig: Rig, daemon: TestDaemon, options: { maxFlows?: number } = {}): Promise<void> {
+  const body = { name: rig.device, netns: rig.netns, deliverMetadata: true, ...deviceInput(rig), ...options };
   await daemon.ask('POST', '/api/v1/devices', { body });
 }
 
@@ -116,12 +118,18 @@ export interface SwitchResult {
 
 const SET_QUEUES = [5, 6] as const;
 
-/** Switches between two sets of `rules` rules by one PUT each, `switches` times, while every flow is watched. */
+/**
+ * Switches between two sets of `rules` rules by one PUT each, `switches` times, while every flow is watched. Starts the
+ * daemon again, so that it tells of its event loop.
+ */
 export async function checkRuleSetSwitch(
   rig: Rig,
   daemon: TestDaemon,
   options: { rules: number; switches: number; flows: number; ratePps: number },
 ): Promise<SwitchResult> {
+  const loop = path.join(daemon.folder, 'loop');
+  await daemon.stop();
+  await daemon.run(observingLoop('main', loop));
   const flows = makeFlows({ azs: rig.azs, host: rig.host, count: options.flows });
   const sets = SET_QUEUES.map((queue) => JSON.stringify(ruleSet(flows, options.rules, queue)));
   const put = async (set: string): Promise<number> => {
@@ -134,14 +142,15 @@ export async function checkRuleSetSwitch(
   const both = SET_QUEUES.reduce((mask, queue) => mask | (1n << BigInt(queue)), 0n);
   for (const flow of flows) checker.expect(flow.id, { queues: both });
   const generator = await startGenerator(rig, { flows, ratePps: options.ratePps, durationMs: 120_000 });
-  await lagMs(daemon);
+  const startMs = monotonicMs();
   const putMs: number[] = [];
   for (let index = 1; index <= options.switches; index++) {
     await sleep(200);
     putMs.push(await put(sets[index % 2]!));
   }
-  const eventLoopLagMs = await lagMs(daemon);
+  const endMs = monotonicMs();
   await sleep(200);
+  const eventLoopLagMs = longestDelayMs(loop, startMs, endMs);
   const sent = await generator.stop();
   await checker.settled(sent.sent);
   const report = checker.report(sent.sentByFlow);
@@ -155,14 +164,6 @@ export async function checkRuleSetSwitch(
     packetsPerSecond: (sent.sent * 1000) / sent.elapsedMs,
     onQueues: [report.perQueue[SET_QUEUES[0]]?.packets ?? 0, report.perQueue[SET_QUEUES[1]]?.packets ?? 0],
   };
-}
-
-/** Longest delay of the main thread's event loop since this was last asked. */
-async function lagMs(daemon: TestDaemon): Promise<number> {
-  const { text } = await daemon.send('GET', '/metrics');
-  const line = /^nodejs_eventloop_lag_max_seconds ([0-9.e+-]+)$/m.exec(text);
-  if (line === null) throw new Error('the daemon does not tell the delay of its event loop');
-  return Number(line[1]) * 1000;
 }
 
 export interface EffectResult {

@@ -70,7 +70,7 @@ export function counted(setting: Setting): Counted {
 }
 
 export function readCounted(dataplane: Dataplane): Counted {
-  const { cpuStats, queueStats, ruleStates, latency } = dataplane;
+  const { cpuStats, queueStats, ruleStates, ruleCells, latency } = dataplane;
   const ofCpus = cpuStats.asBigUint64().slice();
   const wordsOfCpu = VnicCpuStats.size / 8;
   const sum = (offset: number, words = 1): bigint =>
@@ -83,7 +83,7 @@ export function readCounted(dataplane: Dataplane): Counted {
   return {
     words: [
       ofCpus.map((value, index) => (index % wordsOfCpu === clockWord ? 0n : value)),
-      ...[queueStats, ruleStates, latency].map((array) => array.asBigUint64().slice()),
+      ...[queueStats, ruleStates, ruleCells, latency].map((array) => array.asBigUint64().slice()),
     ],
     drops: sum(VnicCpuStats.offsets.drops, VnicDrop.reasons),
     flowsCreated: sum(VnicCpuStats.offsets.flowsCreated),

@@ -4,10 +4,13 @@
  * have no effect. The checks of a suite run in their order and may build on each other.
  */
 import type { Native } from '../../../src/loader/ffi/index.ts';
+import type { MachineName, MachineOptions } from '../harness/machines.ts';
 import type { PeerReply, PeerRequest } from '../harness/protocol.ts';
 
 export interface Guest {
   readonly native: Native;
+  /** What it was booted as. */
+  readonly machine: MachineOptions;
   /** Asks the peer at the other end of the cable. */
   readonly ask: (request: PeerRequest) => Promise<PeerReply>;
 }
@@ -20,6 +23,10 @@ export interface Check {
 
 export interface Suite {
   readonly title: string;
+  /** Where it runs. Suites that stand next to each other in suites.ts may build on each other. */
+  readonly machines: readonly MachineName[];
+  /** Of those, where it runs also in the short run, which is part of `make test` and has few minutes. */
+  readonly short: readonly MachineName[];
   readonly checks: readonly Check[];
 }
 

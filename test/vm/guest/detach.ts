@@ -4,8 +4,9 @@ import assert from 'node:assert/strict';
 import { openController } from '../../../src/app/environment.ts';
 import { programById, programInfo } from '../../../src/loader/program.ts';
 import type { Suite } from './checks.ts';
+import { vnicctl } from './command.ts';
 import { attachedXdp, nicName, qdiscs } from './nic.ts';
-import { device, vnicctl, withDevice } from './steered.ts';
+import { device, withDevice } from './steered.ts';
 import { eventually, makeFlows, Receiver } from './traffic.ts';
 
 const PORT = 6000;
@@ -13,6 +14,8 @@ const PACKETS = 5;
 
 export const suite: Suite = {
   title: 'detaching from virtio_net',
+  machines: ['standard'],
+  short: ['standard'],
   checks: [
     {
       title: 'no XDP program, no clsact qdisc, no pin and no loaded program is left',
@@ -20,7 +23,7 @@ export const suite: Suite = {
         const names = ['vnic_root', 'vnic_ingress', 'vnic_cpu', 'vnic_egress'] as const;
         const ids = withDevice(({ dataplane }) => names.map((name) => programInfo(native, dataplane.program(name)).id));
         const qdiscsBefore = qdiscs();
-        vnicctl('detach', nicName);
+        await vnicctl('detach', nicName);
         assert.equal(attachedXdp(), null);
         assert.deepEqual(
           qdiscs(),

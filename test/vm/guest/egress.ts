@@ -9,8 +9,8 @@ import { connect } from 'node:net';
 import { peerAzs } from '../harness/protocol.ts';
 import type { Suite } from './checks.ts';
 import { clearXps, grown, qdiscs, queueCounters } from './nic.ts';
-import { SHAPED_BITS_PER_SECOND, SHAPED_BURST_BYTES, SHAPED_PORT, withDevice } from './steered.ts';
-import { countByQueue, eventually, makeFlows, queueOf, Receiver } from './traffic.ts';
+import { flowsOf, SHAPED_BITS_PER_SECOND, SHAPED_BURST_BYTES, SHAPED_PORT, withDevice } from './steered.ts';
+import { countByQueue, eventually, type Flow, makeFlows, queueOf, Receiver } from './traffic.ts';
 
 const PORT = 5000;
 const PACKETS = 10;
@@ -19,7 +19,15 @@ const TCP_BYTES = 512 * 1024;
 const SHAPED_PACKETS = 60;
 const SHAPED_PAYLOAD_BYTES = 958;
 
-const flows = makeFlows(4, PORT);
+/** Enough that each queue has one of them. */
+const candidates = makeFlows(60, PORT);
+
+/** One flow for each queue of the table, in the order of the queues. */
+function flowOfEachQueue(): { queues: number[]; flows: Flow[] } {
+  const byQueue = withDevice((attached) => new Map(candidates.map((flow) => [queueOf(attached, flow), flow])));
+  const queues = [...byQueue.keys()].sort((a, b) => a - b);
+  return { queues, flows: queues.map((queue) => byQueue.get(queue)!) };
+}
 
 function readQueues() {
   return withDevice((attached) => {
@@ -34,22 +42,26 @@ function readQueues() {
 
 export const suite: Suite = {
   title: 'egress on virtio_net',
+  machines: ['standard'],
+  short: ['standard'],
   checks: [
     {
-      title: 'each flow leaves on the TX queue of the table, and its replies arrive on the RX queue of that number',
-      async run({ ask }) {
+      title:
+        'flows of all queues leave on the TX queues of the table, and replies arrive on the RX queue of that number',
+      async run({ ask, machine }) {
         clearXps();
+        const { queues, flows } = flowOfEachQueue();
+        assert.equal(queues.length, machine.nics[0]!.queues);
         using receiver = await Receiver.open(PORT);
         await ask({ do: 'open', endpoints: flows.map(({ from }) => from), echo: true });
-        const queues = withDevice((attached) => flows.map((flow) => queueOf(attached, flow)));
         const before = readQueues();
         await receiver.send(flows, PACKETS, 64, 10);
         await receiver.expect(flows, PACKETS);
         const after = readQueues();
         const expected = countByQueue(queues, PACKETS);
-        assert.ok(expected.size > 8, `only ${expected.size} queues in use`);
         assert.deepEqual(grown(before.tx, after.tx), expected);
-        assert.deepEqual(grown(before.driver, after.driver), expected);
+        // Since about Linux 6.10 the driver counts packets elsewhere (netdev's qstats-get).
+        if (before.driver.size > 0) assert.deepEqual(grown(before.driver, after.driver), expected);
         assert.deepEqual(grown(before.rx, after.rx), expected);
       },
     },
@@ -66,15 +78,13 @@ export const suite: Suite = {
         socket.end(sent);
         await once(socket, 'end');
         assert.ok(Buffer.concat(chunks).equals(sent), 'what came back differs from what was sent');
-        withDevice((attached) => {
-          const tcp = attached.flows(10_000, 'bytes').filter(({ proto }) => proto === 6);
-          assert.deepEqual(tcp.map(({ direction }) => direction).sort(), ['egress', 'ingress']);
-          for (const { direction, bytes, az } of tcp) {
-            assert.ok(bytes > TCP_BYTES, `${direction} counted ${bytes} bytes`);
-            assert.equal(az, 'az-a');
-          }
-          assert.equal(new Set(tcp.map(({ queue }) => queue)).size, 1, 'the directions have two queues');
-        });
+        const tcp = (await flowsOf('bytes')).filter(({ proto }) => proto === 6);
+        assert.deepEqual(tcp.map(({ direction }) => direction).sort(), ['egress', 'ingress']);
+        for (const { direction, bytes, az } of tcp) {
+          assert.ok(bytes > TCP_BYTES, `${direction} counted ${bytes} bytes`);
+          assert.equal(az, 'az-a');
+        }
+        assert.equal(new Set(tcp.map(({ queue }) => queue)).size, 1, 'the directions have two queues');
       },
     },
     {

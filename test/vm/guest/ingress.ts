@@ -4,12 +4,16 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import type { AttachedDevice } from '../../../src/app/attached-device.ts';
 import { buildFrame } from '../../../src/captures/build-frame.ts';
+import { DriverStatistics } from '../../../src/loader/ethtool-stats.ts';
 import { programInfo } from '../../../src/loader/program.ts';
 import { VnicCpuStats } from '../../../src/maps/generated/abi.ts';
 import { parseAddress } from '../../../src/steering/rules/prefix.ts';
+import { DriverDrops } from '../../../src/telemetry/driver-drops.ts';
+import { isUnavailable } from '../../../src/telemetry/metrics/part.ts';
 import type { Guest, Suite } from './checks.ts';
+import { vnicctl, vnicctlProcess } from './command.ts';
 import { attachedXdp, grown, nicName, qdiscs, queueCounters } from './nic.ts';
-import { DROPPED_PORT, deviceSpec, vnicctl, withDevice } from './steered.ts';
+import { DROPPED_PORT, deviceSpec, flowsOf, withDevice } from './steered.ts';
 import { countByQueue, eventually, type Flow, makeFlows, queueOf, Receiver, textOf, UDP } from './traffic.ts';
 
 const CONFIG_FILE = '/tmp/vnic.json';
@@ -48,6 +52,21 @@ function readCounters() {
   }));
 }
 
+/** By receive queue: what the dataplane dropped, what the driver says that XDP dropped, and of that what is not ours. */
+function readDrops(
+  { native }: Guest,
+  comparison: DriverDrops,
+): Record<'own' | 'driver' | 'unexplained', Map<number, number>> {
+  const statistics = new DriverStatistics(native, null, nicName).read();
+  const queues = withDevice((attached) => attached.queues());
+  const compared = comparison.update(statistics, queues);
+  assert.ok(!isUnavailable(compared), 'the driver has no counters of what XDP dropped');
+  const numbers = (field: 'driver' | 'unexplained') =>
+    new Map(compared.map((entry) => [entry.queue, Number(entry[field])]));
+  const own = new Map(queues.map(({ queue, droppedPackets }) => [queue, Number(droppedPackets)]));
+  return { own, driver: numbers('driver'), unexplained: numbers('unexplained') };
+}
+
 /** Sends every flow and checks that each packet met the queue and the CPU that the table says, and its socket. */
 async function checkSteering(guest: Guest): Promise<void> {
   using receiver = await Receiver.open(PORT);
@@ -66,11 +85,13 @@ async function checkSteering(guest: Guest): Promise<void> {
 
 export const suite: Suite = {
   title: 'ingress on virtio_net',
+  machines: ['standard'],
+  short: ['standard'],
   checks: [
     {
       title: 'vnicctl doctor finds nothing that blocks attaching',
-      run() {
-        const { verdict, findings } = vnicctl<{ verdict: string; findings: object[] }>('doctor', nicName);
+      async run() {
+        const { verdict, findings } = await vnicctl<{ verdict: string; findings: object[] }>('doctor', nicName);
         assert.notEqual(verdict, 'blocked', JSON.stringify(findings));
       },
     },
@@ -78,10 +99,15 @@ export const suite: Suite = {
       title: 'vnicctl attach puts the root program on the device in native mode',
       run({ native }) {
         writeFileSync(CONFIG_FILE, JSON.stringify({ devices: { [nicName]: deviceSpec } }));
-        const { performed } = vnicctl<{ performed: boolean }>('attach', nicName, '--config', CONFIG_FILE);
+        const { performed, egress } = vnicctlProcess<{ performed: boolean; egress: string }>(
+          'attach',
+          nicName,
+          '--config',
+          CONFIG_FILE,
+        );
         assert.equal(performed, true);
         assert.deepEqual(attachedXdp(), { mode: 1, name: 'vnic_root' });
-        assert.ok(qdiscs().includes('clsact'), `qdiscs: ${qdiscs().join(', ')}`);
+        assert.equal(qdiscs().includes('clsact'), egress === 'clsact', `qdiscs: ${qdiscs().join(', ')}`);
         withDevice(({ dataplane }) => {
           assert.equal(programInfo(native, dataplane.program('vnic_root')).name, 'vnic_root');
         });
@@ -93,23 +119,22 @@ export const suite: Suite = {
     },
     {
       title: 'the flow table has each flow with its packets, bytes, queue and AZ',
-      run() {
-        withDevice((attached) => {
-          const expected = flows.map((flow) => {
+      async run() {
+        const expected = withDevice((attached) =>
+          flows.map((flow) => {
             const header = flow.from.address.includes(':') ? HEADER_BYTES.v6 : HEADER_BYTES.v4;
             const bytes = PACKETS * (header + PAYLOAD_BYTES);
             const queue = queueOf(attached, flow);
             return [textOf(flow.from), { packets: PACKETS, bytes, queue, az: flow.az, verdict: 'pass' }] as const;
+          }),
+        );
+        const actual = (await flowsOf('packets'))
+          .filter(({ dstPort }) => dstPort === PORT)
+          .map(({ src, srcPort, packets, bytes, queue, az, verdict }) => {
+            return [textOf({ address: src, port: srcPort }), { packets, bytes, queue, az, verdict }] as const;
           });
-          const actual = attached
-            .flows(10_000, 'packets')
-            .filter(({ dstPort }) => dstPort === PORT)
-            .map(({ src, srcPort, packets, bytes, queue, az, verdict }) => {
-              return [textOf({ address: src, port: srcPort }), { packets, bytes, queue, az, verdict }] as const;
-            });
-          assert.deepEqual(Object.fromEntries(actual), Object.fromEntries(expected));
-          assert.equal(actual.length, expected.length);
-        });
+        assert.deepEqual(Object.fromEntries(actual), Object.fromEntries(expected));
+        assert.equal(actual.length, expected.length);
       },
     },
     {
@@ -144,10 +169,20 @@ export const suite: Suite = {
         using refused = await Receiver.open(DROPPED_PORT);
         const drops = () => Number(withDevice((attached) => attached.status().counters.drops['rule']));
         const before = drops();
+        const comparison = new DriverDrops();
+        const byQueueBefore = readDrops(guest, comparison);
         await sendFromPeer(guest, [...dropped, ...passing]);
         await receiver.expect(passing, PACKETS);
         assert.equal(refused.packets, 0);
         assert.equal(drops() - before, dropped.length * PACKETS);
+        const byQueue = readDrops(guest, comparison);
+        const own = grown(byQueueBefore.own, byQueue.own);
+        assert.equal(
+          [...own.values()].reduce((sum, count) => sum + count, 0),
+          dropped.length * PACKETS,
+        );
+        assert.deepEqual(grown(byQueueBefore.driver, byQueue.driver), own, 'the driver counts what the rule dropped');
+        assert.deepEqual([...byQueue.unexplained.values()].filter(Boolean), []);
       },
     },
     {

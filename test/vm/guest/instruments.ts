@@ -7,12 +7,15 @@ import { DriverStatistics } from '../../../src/loader/ethtool-stats.ts';
 import { xdpDropsOf } from '../../../src/telemetry/driver-drops.ts';
 import { PerfCounters } from '../../../src/telemetry/perf/counters.ts';
 import { kernelPerf } from '../../../src/telemetry/perf/kernel.ts';
+import { SocketTimer } from '../../../src/telemetry/traces/socket-times.ts';
 import { Tracer } from '../../../src/telemetry/traces/tracer.ts';
 import type { Suite } from './checks.ts';
 import { nicName } from './nic.ts';
 
 export const suite: Suite = {
   title: 'the instruments of its kernel',
+  machines: ['standard'],
+  short: ['standard'],
   checks: [
     {
       title: 'every tracepoint program loads and attaches',
@@ -20,6 +23,13 @@ export const suite: Suite = {
         using tracer = new Tracer(native, { mode: 'all', possibleCpus: possibleCpuCount() });
         const missing = [...tracer.state].filter(([, reason]) => reason !== null);
         assert.deepEqual(missing, []);
+      },
+    },
+    {
+      title: 'the programs that time packets up to their sockets load and attach',
+      run({ native }) {
+        using timer = new SocketTimer(native, { possibleCpus: possibleCpuCount() });
+        assert.deepEqual(timer.state, { tcp: null, udp: null });
       },
     },
     {

@@ -63,6 +63,8 @@ function compilerCheck(compiler: string): Check {
 
 export const suite: Suite = {
   title: 'the programs on its kernel',
+  machines: ['standard'],
+  short: ['standard'],
   checks: [
     compilerCheck('clang-14'),
     compilerCheck('clang-19'),

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The dataplane on the guest's device, as the suites attach it: three AZs share 32 queues. */
-import { spawnSync } from 'node:child_process';
-import path from 'node:path';
 import type { AttachedDevice } from '../../../src/app/attached-device.ts';
 import { openController } from '../../../src/app/environment.ts';
+import { FlowMeter, type FlowOrder } from '../../../src/app/flow-meter.ts';
+import { FlowTable } from '../../../src/app/flow-table.ts';
+import { type FlowStatus, flowStatus, topFlows } from '../../../src/app/flows.ts';
 import type { DeviceInput } from '../../../src/config/schema.ts';
 import { peerAzs } from '../harness/protocol.ts';
 import { nicName } from './nic.ts';
 
-const executable = path.join(import.meta.dirname, '../../../bin/vnicctl');
 const AZ_QUEUES = ['0-10', '11-21', '22-31'] as const;
 
 export const device = { name: nicName, netns: null };
@@ -34,13 +34,13 @@ export const deviceSpec: DeviceInput = {
   ],
 };
 
-/** What `vnicctl -o json` prints. Throws with what it says when it fails. */
-export function vnicctl<T>(...args: string[]): T {
-  const result = spawnSync(executable, ['-o', 'json', ...args], { encoding: 'utf8' });
-  if (result.status !== 0) throw new Error(`vnicctl ${args.join(' ')} ended with ${result.status}:\n${result.stderr}`);
-  return JSON.parse(result.stdout) as T;
-}
-
 export function withDevice<T>(action: (device: AttachedDevice) => T): T {
   return openController().withDevice(device, action);
+}
+
+/** The flows of the device as users see them, the largest first. */
+export async function flowsOf(by: FlowOrder): Promise<FlowStatus[]> {
+  using table = withDevice(({ dataplane }) => new FlowTable(dataplane));
+  const found = await topFlows(table, 10_000, by, new FlowMeter());
+  return withDevice((attached) => flowStatus(found, attached));
 }

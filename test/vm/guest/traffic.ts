@@ -11,7 +11,9 @@ import { type Endpoint, guestAddresses, type PeerFlow, peerAzs } from '../harnes
 
 /** IP protocol number. */
 export const UDP = 17;
-const PATIENCE_MS = 20_000;
+/** Headers below UDP's payload that count as MTU, IPv4. */
+export const UDP_AND_IP_BYTES = 28;
+const PATIENCE_MS = 30_000;
 const BUFFER_BYTES = 8 << 20;
 
 export interface Flow extends PeerFlow {
@@ -115,7 +117,11 @@ export class Receiver implements Disposable {
 }
 
 /** Waits until something is so, or patience has ended: what it waits for is asserted by who called it. */
-export async function eventually(isSo: () => boolean | Promise<boolean>): Promise<void> {
-  const endMs = performance.now() + PATIENCE_MS;
-  while (!(await isSo()) && performance.now() < endMs) await sleep(20);
+export async function eventually(
+  isSo: () => boolean | Promise<boolean>,
+  patienceMs: number = PATIENCE_MS,
+  pauseMs = 20,
+): Promise<void> {
+  const endMs = performance.now() + patienceMs;
+  while (!(await isSo()) && performance.now() < endMs) await sleep(pauseMs);
 }

@@ -1,31 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-/** One run of QEMU: an emulated machine with a virtio_net device of many queues. */
+/** One run of QEMU: a machine with virtio_net devices of many queues. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import type { GuestKernel } from '../../../scripts/vm/kernel.ts';
 import { QEMU } from '../../../scripts/vm/requirements.ts';
-import { type GuestNetwork, tapName } from './network.ts';
-import { guestAddresses } from './protocol.ts';
-
-export interface MachineOptions {
-  readonly cpus: number;
-  /** Queue pairs of the NIC. */
-  readonly queues: number;
-  /** Further properties of QEMU's virtio-net-pci, such as `rss=on`. */
-  readonly nic?: string;
-  /** Names of files in test/vm/guest. */
-  readonly suites: readonly string[];
-}
+import type { BootTry } from './accelerator.ts';
+import type { MachineOptions, NicOptions } from './machines.ts';
+import type { GuestNetwork } from './network.ts';
+import { cableOf } from './protocol.ts';
 
 export interface MachineParts {
   readonly kernel: GuestKernel;
   readonly initramfs: string;
   readonly consoleLog: string;
   readonly network: GuestNetwork;
+  readonly bootTry: BootTry;
 }
 
 const MEMORY_MIB = 2048;
+/** Of the machine type q35. */
+const ROOT_BUS = 'pcie.0';
 const root = path.join(import.meta.dirname, '../../..');
 
 /** The delay loop is given, not measured: measuring it takes longer than the whole boot on an emulator. */
@@ -36,27 +31,56 @@ const KERNEL_OPTIONS =
 function share(tag: string, folder: string): string[][] {
   return [
     ['-fsdev', `local,id=${tag},path=${folder},security_model=none,readonly=on,multidevs=remap`],
-    ['-device', `virtio-9p-pci,fsdev=${tag},mount_tag=${tag}`],
+    ['-device', `virtio-9p-pci,bus=${ROOT_BUS},fsdev=${tag},mount_tag=${tag}`],
   ];
 }
 
-/** One thread for all CPUs: it is the only mode in which every boot comes up, and it leaves the host a CPU. */
-function qemuArguments(options: MachineOptions, { kernel, initramfs, consoleLog }: MachineParts): string[] {
-  const { cpus, queues, nic } = options;
-  // A vector for each ring, one for configuration changes, one for the control queue.
-  const vectors = 2 * queues + 2;
-  const device = `virtio-net-pci,netdev=cable,mac=${guestAddresses.mac},mq=on,vectors=${vectors}`;
+/** CPU ranges and equal parts of the memory, for each node. */
+function numa({ cpus, numaNodes = 1 }: MachineOptions): string[][] {
+  if (numaNodes === 1) return [];
+  const each = Math.floor(cpus / numaNodes);
+  return Array.from({ length: numaNodes }, (_, node) => {
+    const last = node === numaNodes - 1 ? cpus - 1 : (node + 1) * each - 1;
+    return [
+      ['-object', `memory-backend-ram,id=ram${node},size=${MEMORY_MIB / numaNodes}M`],
+      ['-numa', `node,nodeid=${node},cpus=${node * each}-${last},memdev=ram${node}`],
+      // An expander is a root bus of its own, and has a node; what hangs below its port has the node of it.
+      ['-device', `pxb-pcie,id=expander${node},bus_nr=${64 * (node + 1)},bus=${ROOT_BUS},numa_node=${node}`],
+      ['-device', `pcie-root-port,id=port${node},bus=expander${node},chassis=${node + 1},slot=${node + 1}`],
+    ];
+  }).flat();
+}
+
+function nic({ queues, properties, mtu, numaNode }: NicOptions, position: number): string[][] {
+  const { tap, guestMac } = cableOf(position);
+  const device = [
+    `virtio-net-pci,netdev=cable${position},mac=${guestMac}`,
+    ...(queues > 1 ? ['mq=on'] : []),
+    // A vector for each ring, one for configuration changes, one for the control queue.
+    `vectors=${2 * queues + 2}`,
+    ...(mtu === undefined ? [] : [`host_mtu=${mtu}`]),
+    `bus=${numaNode === undefined ? ROOT_BUS : `port${numaNode}`}`,
+    ...(properties === undefined ? [] : [properties]),
+  ];
   return [
-    ['-M', 'q35', '-accel', 'tcg,thread=single', '-cpu', 'max', '-smp', String(cpus), '-m', String(MEMORY_MIB)],
+    ['-netdev', `tap,id=cable${position},ifname=${tap},queues=${queues},script=no,downscript=no,vhost=off`],
+    ['-device', device.join(',')],
+  ];
+}
+
+function qemuArguments(options: MachineOptions, { kernel, initramfs, consoleLog, bootTry }: MachineParts): string[] {
+  return [
+    ['-M', 'q35', '-accel', bootTry.accelerator, '-cpu', bootTry.cpu],
+    ['-smp', String(options.cpus), '-m', String(MEMORY_MIB)],
+    ...numa(options),
     ['-display', 'none', '-nodefaults', '-no-user-config', '-no-reboot'],
     ['-serial', `file:${consoleLog}`],
     ['-chardev', 'stdio,id=line,signal=off', '-serial', 'chardev:line'],
     ...share('checkout', root),
     ...share('modules', kernel.modules),
-    ['-netdev', `tap,id=cable,ifname=${tapName},queues=${queues},script=no,downscript=no,vhost=off`],
-    ['-device', nic === undefined ? device : `${device},${nic}`],
+    ...options.nics.flatMap(nic),
     ['-kernel', kernel.vmlinux, '-initrd', initramfs],
-    ['-append', `${KERNEL_OPTIONS} vnic.suites=${options.suites.join(',')}`],
+    ['-append', KERNEL_OPTIONS],
   ].flat();
 }
 

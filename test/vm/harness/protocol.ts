@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The lines of JSON between a guest and its host, and the addresses both use. */
 
+import type { MachineOptions } from './machines.ts';
+
 /** What a guest says. A line that is none of these is output, shown when something fails. */
 export type GuestLine =
   | { readonly kind: 'booted'; readonly kernel: string }
   | { readonly kind: 'broken'; readonly reason: string }
+  /** It waits for its order. */
+  | { readonly kind: 'ready' }
   | { readonly kind: 'passed'; readonly check: string }
   | { readonly kind: 'started'; readonly check: string }
   | { readonly kind: 'failed'; readonly check: string; readonly error: string }
@@ -12,8 +16,17 @@ export type GuestLine =
   | { readonly kind: 'ask'; readonly id: number; readonly request: PeerRequest }
   | { readonly kind: 'ended'; readonly status: number };
 
+/** What the guest is and has to do: the answer to `ready`. */
+export interface GuestOrder {
+  readonly machine: MachineOptions;
+  /** Names of files in test/vm/guest. */
+  readonly suites: readonly string[];
+}
+
 export interface HostLine {
+  /** Of what was asked; 0 for the order. */
   readonly id: number;
+  readonly order?: GuestOrder;
   readonly reply?: PeerReply;
   readonly error?: string;
 }
@@ -57,10 +70,31 @@ export interface PeerReply {
   readonly received?: readonly Received[];
 }
 
-export const guestAddresses = { mac: '02:76:6e:00:00:02', ipv4: '10.100.0.2', ipv6: 'fd00:100::2' } as const;
+/** Each NIC has a cable of its own, told apart by its position among the machine's NICs. */
+export interface Cable {
+  readonly tap: string;
+  readonly peerMac: string;
+  readonly guestMac: string;
+  /** Point to point; of the first NIC these are not set, whose peer stands for three AZs. */
+  readonly peerIpv4: string;
+  readonly guestIpv4: string;
+}
+
+export function cableOf(position: number): Cable {
+  const digits = position.toString(16).padStart(2, '0');
+  return {
+    tap: `tap${position}`,
+    peerMac: `02:76:6e:00:${digits}:01`,
+    guestMac: `02:76:6e:00:${digits}:02`,
+    peerIpv4: `10.200.${position}.1`,
+    guestIpv4: `10.200.${position}.2`,
+  };
+}
+
+export const guestAddresses = { mac: cableOf(0).guestMac, ipv4: '10.100.0.2', ipv6: 'fd00:100::2' };
 
 /** The peer stands for three AZs. All are on the same link. */
-export const peerMac = '02:76:6e:00:00:01';
+export const { peerMac } = cableOf(0);
 export const peerAzs = [
   { name: 'az-a', ipv4: '10.1.0.1', ipv6: 'fd00:a::1', prefixes: ['10.1.0.0/16', 'fd00:a::/32'] },
   { name: 'az-b', ipv4: '10.2.0.1', ipv6: 'fd00:b::1', prefixes: ['10.2.0.0/16', 'fd00:b::/32'] },

@@ -6,19 +6,20 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { buildInitramfs } from '../../../scripts/vm/initramfs.ts';
 import { prepareKernel } from '../../../scripts/vm/kernel.ts';
-import { Machine, type MachineOptions } from './machine.ts';
+import { type BootTry, bootTries, hasKvm } from './accelerator.ts';
+import { Machine } from './machine.ts';
 import { GuestNetwork } from './network.ts';
-import type { GuestLine, HostLine } from './protocol.ts';
+import type { GuestLine, GuestOrder, HostLine } from './protocol.ts';
 
-/** An emulated boot takes 6 s on an idle machine. */
-const BOOT_LIMIT_MS = 60_000;
 /** Between two lines of a guest that works. */
-const SILENCE_LIMIT_MS = 120_000;
-const BOOT_TRIES = 2;
+const SILENCE_LIMIT_MS = 240_000;
 const OUTPUT_LINES_KEPT = 200;
 const FOLDER_PREFIX = 'vnic-vm-';
 
 export type CheckResult = { kind: 'passed' } | { kind: 'failed'; error: string } | { kind: 'skipped'; reason: string };
+
+/** Accelerators that did not bring a guest up. */
+const failedAccelerators = new Set<string>();
 
 const live = new Set<GuestSession>();
 process.on('exit', () => {
@@ -43,7 +44,7 @@ function parseLine(text: string): GuestLine | null {
 }
 
 export class GuestSession implements Disposable {
-  readonly #options: MachineOptions;
+  readonly #order: GuestOrder;
   readonly #folder = mkdtempSync(path.join(tmpdir(), `${FOLDER_PREFIX}${process.pid}-`));
   readonly #results = new Map<string, PromiseWithResolvers<CheckResult>>();
   readonly #output: string[] = [];
@@ -54,41 +55,46 @@ export class GuestSession implements Disposable {
   #onBooted: (() => void) | undefined;
   /** Why no more results come. */
   #over: string | undefined;
+  readonly #ended = Promise.withResolvers<void>();
   kernelRelease = '';
 
-  private constructor(options: MachineOptions) {
-    this.#options = options;
+  private constructor(order: GuestOrder) {
+    this.#order = order;
     live.add(this);
   }
 
   /** Boots a guest, a second time if the first hangs. It goes on by itself: ask for results. */
-  static async boot(options: MachineOptions): Promise<GuestSession> {
+  static async boot(order: GuestOrder): Promise<GuestSession> {
     sweepFolders();
-    for (let attempt = 1; ; attempt++) {
-      const session = new GuestSession(options);
+    const tries = bootTries(hasKvm(), failedAccelerators);
+    for (const [index, bootTry] of tries.entries()) {
+      const session = new GuestSession(order);
       try {
-        await session.#start();
+        await session.#start(bootTry);
         return session;
       } catch (error) {
         session.dispose();
-        if (attempt === BOOT_TRIES) throw error;
-        console.log(`    the guest did not come up, trying once more: ${String(error).split('\n')[0]}`);
+        failedAccelerators.add(bootTry.accelerator);
+        if (index === tries.length - 1) throw error;
+        const reason = String(error).split('\n')[0];
+        console.log(`    the guest did not come up (${bootTry.accelerator}), trying once more: ${reason}`);
       }
     }
+    throw new Error('no accelerator was tried');
   }
 
-  async #start(): Promise<void> {
+  async #start(bootTry: BootTry): Promise<void> {
     const kernel = prepareKernel();
     const initramfs = path.join(this.#folder, 'initramfs.cpio');
     writeFileSync(initramfs, buildInitramfs(kernel));
-    this.#network = new GuestNetwork();
+    this.#network = new GuestNetwork(this.#order.machine.nics);
     this.#startPeer(this.#network);
-    const parts = { kernel, initramfs, consoleLog: this.#consoleLog, network: this.#network };
+    const parts = { kernel, initramfs, consoleLog: this.#consoleLog, network: this.#network, bootTry };
     const booted = new Promise<void>((resolve) => {
       this.#onBooted = resolve;
     });
-    this.#watch(BOOT_LIMIT_MS, 'has not booted');
-    this.#machine = new Machine(this.#options, parts, (line) => this.#onText(line));
+    this.#watch(bootTry.limitMs, 'has not booted');
+    this.#machine = new Machine(this.#order.machine, parts, (line) => this.#onText(line));
     await Promise.race([booted, this.#machine.ended]);
     void this.#machine.ended.then(() => this.#end('the guest has ended before this check'));
     if (this.kernelRelease === '')
@@ -131,6 +137,9 @@ export class GuestSession implements Disposable {
         this.#end(line.reason);
         this.#machine?.kill();
         break;
+      case 'ready':
+        this.#machine?.writeLine(JSON.stringify({ id: 0, order: this.#order } satisfies HostLine));
+        break;
       case 'ask':
         this.#peer?.send({ id: line.id, request: line.request });
         break;
@@ -164,9 +173,15 @@ export class GuestSession implements Disposable {
   #end(reason: string): void {
     clearTimeout(this.#watchdog);
     this.#over ??= reason;
+    this.#ended.resolve();
     for (const result of this.#results.values()) {
       result.resolve({ kind: 'failed', error: this.#report(this.#over) });
     }
+  }
+
+  /** Resolves when the guest has no more results to give. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
   }
 
   /** What the guest said beside its results. */

@@ -25,8 +25,8 @@ interface ThreadMemory {
   external: number;
 }
 
-/** For the other threads to answer. */
-const COLLECT_MS = 1000;
+/** A thread is there; it is to collect; what it then has. */
+type Message = 'here' | 'collect' | ThreadMemory;
 
 function rssBytes(): number {
   return 1024 * Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]);
@@ -45,28 +45,42 @@ if (reportFile !== undefined) {
     return { thread: threadId, heap: heapUsed, external };
   };
   const channel = new BroadcastChannel('memory');
+  const hear = (handle: (data: Message) => void): void => {
+    channel.onmessage = (event: unknown) => handle((event as { data: Message }).data);
+  };
   if (isMainThread) {
-    process.on('SIGUSR2', () => {
-      const rssUncollectedBytes = rssBytes();
-      const threads = [collected()];
-      channel.onmessage = (message: unknown) => {
-        const { data } = message as { data: ThreadMemory | 'collect' };
-        if (data !== 'collect') threads.push(data);
+    let others = 0;
+    let threads: ThreadMemory[] = [];
+    let rssUncollectedBytes = 0;
+    const tellWhenAllAnswered = (): void => {
+      if (threads.length <= others) return;
+      const report: MemoryReport = {
+        rssBytes: rssBytes(),
+        rssUncollectedBytes,
+        heapBytes: Object.fromEntries(threads.map(({ thread, heap }) => [thread, heap])),
+        externalBytes: Object.fromEntries(threads.map(({ thread, external }) => [thread, external])),
       };
+      writeFileSync(`${reportFile}.new`, JSON.stringify(report));
+      renameSync(`${reportFile}.new`, reportFile);
+    };
+    hear((data) => {
+      if (data === 'here') others++;
+      else if (data !== 'collect') {
+        threads.push(data);
+        tellWhenAllAnswered();
+      }
+    });
+    process.on('SIGUSR2', () => {
+      rssUncollectedBytes = rssBytes();
+      threads = [collected()];
       channel.postMessage('collect');
-      setTimeout(() => {
-        const report: MemoryReport = {
-          rssBytes: rssBytes(),
-          rssUncollectedBytes,
-          heapBytes: Object.fromEntries(threads.map(({ thread, heap }) => [thread, heap])),
-          externalBytes: Object.fromEntries(threads.map(({ thread, external }) => [thread, external])),
-        };
-        writeFileSync(`${reportFile}.new`, JSON.stringify(report));
-        renameSync(`${reportFile}.new`, reportFile);
-      }, COLLECT_MS);
+      tellWhenAllAnswered();
     });
   } else {
-    channel.onmessage = () => channel.postMessage(collected());
+    channel.postMessage('here');
+    hear((data) => {
+      if (data === 'collect') channel.postMessage(collected());
+    });
   }
   // A thread ends all the same.
   channel.unref();

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the kernel's instruments tell, under real traffic, held against counts that do not come from them. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { possibleCpuCount } from '../../src/app/machine.ts';
 import type { PerfReport } from '../../src/app/perf-report.ts';
+import { daemonDefaults } from '../../src/config/daemon.ts';
 import { parseDevice } from '../../src/config/device.ts';
 import { loadNative } from '../../src/loader/ffi/index.ts';
 import { attachXdp } from '../../src/loader/link.ts';
@@ -17,7 +18,7 @@ import type { PerfRates } from '../../src/telemetry/perf/rates.ts';
 import { exceptionActions, redirectErrors } from '../../src/telemetry/traces/model.ts';
 import { Tracer } from '../../src/telemetry/traces/tracer.ts';
 import { deviceInput, Setting } from '../rig/scenarios/setting.ts';
-import { checkSteering } from '../rig/scenarios/steering.ts';
+import { checkSteering, type SteeringResult } from '../rig/scenarios/steering.ts';
 import { createRig, type Rig } from '../rig/topology.ts';
 import { CliRig } from '../support/cli.ts';
 import { SurvivalRig } from '../support/survival.ts';
@@ -28,6 +29,15 @@ const TINY_RING = 4;
 
 function perfOf({ controller, device }: Setting): PerfReport {
   return controller.withDevice(device, (attached) => attached.perf());
+}
+
+/**
+ * What the checker misses of the packets that came to the device. On a machine with more to do, the rings of the veth in
+ * front of it can be full too, and what they drop no program of the device sees.
+ */
+function lostBehind({ controller, device }: Setting, { sent, lost }: SteeringResult): number {
+  const { rxPackets } = controller.withDevice(device, (attached) => attached.status().counters);
+  return lost - (sent - Number(rxPackets));
 }
 
 function ringDrops({ traces: { value } }: PerfReport): bigint {
@@ -44,6 +54,9 @@ function setRings({ controller, device }: Setting, qsize: number): void {
   });
 }
 
+/** Packets at a time. */
+const BURST = 300;
+
 describe('tracepoints under traffic', function () {
   this.timeout(120_000);
   let rig: Rig;
@@ -54,7 +67,7 @@ describe('tracepoints under traffic', function () {
   });
   beforeEach(() => {
     setting = new Setting(rig);
-    setting.controller.telemetry.configure({ tracepoints: 'all', programStats: false });
+    setting.controller.telemetry.configure({ ...daemonDefaults.telemetry, tracepoints: 'all' });
   });
   afterEach(() => {
     setting?.dispose();
@@ -70,8 +83,8 @@ describe('tracepoints under traffic', function () {
     const result = await checkSteering(setting, { flows: 1000, packets: 100_000, ratePps: 2_000_000 });
     const after = perfOf(setting);
     const counters = setting.controller.withDevice(setting.device, (device) => device.status().counters);
-    assert.ok(result.lost > 0, 'the rings were never full');
-    assert.equal(Number(ringDrops(after)), result.lost, 'what the checker misses');
+    assert.ok(ringDrops(after) > 0n, 'the rings were never full');
+    assert.equal(Number(ringDrops(after)), lostBehind(setting, result), 'what the checker misses');
     assert.equal(ringDrops(after), counters.redirected - counters.received);
     const rings = after.traces.value?.rings ?? [];
     const sum = (pick: (flow: NonNullable<(typeof rings)[number]['flow']>) => bigint): bigint =>
@@ -97,14 +110,14 @@ describe('tracepoints under traffic', function () {
   });
 
   it('count nothing but drops where nothing else was asked for, and say so', async () => {
-    setting.controller.telemetry.configure({ tracepoints: 'basic', programStats: false });
+    setting.controller.telemetry.configure({ ...daemonDefaults.telemetry, tracepoints: 'basic' });
     setting.attach();
     perfOf(setting);
     setRings(setting, TINY_RING);
     const result = await checkSteering(setting, { flows: 1000, packets: 50_000, ratePps: 2_000_000 });
     const { traces } = perfOf(setting);
-    assert.ok(result.lost > 0);
-    assert.equal(Number(ringDrops(perfOf(setting))), result.lost);
+    assert.ok(ringDrops(perfOf(setting)) > 0n);
+    assert.equal(Number(ringDrops(perfOf(setting))), lostBehind(setting, result));
     assert.deepEqual([traces.value?.polls, traces.value?.rings[0]?.flow], [null, null]);
     const { softirqs, tracepoints } = setting.controller.telemetry.sample();
     assert.match(isUnavailable(softirqs) ? softirqs.unavailable : '', /tracepoints: all/);
@@ -121,8 +134,8 @@ describe('tracepoints under traffic', function () {
     setRings(setting, TINY_RING);
     const result = await checkSteering(setting, { flows: 1000, packets: 50_000, ratePps: 2_000_000 });
     const { redirectErrors: errors } = perfOf(setting).traces.value ?? {};
-    assert.ok(result.lost > 0);
-    assert.equal(Number(errors?.['ring_full']), result.lost);
+    assert.ok(errors?.['ring_full']);
+    assert.equal(Number(errors['ring_full']), lostBehind(setting, result));
     assert.deepEqual(
       Object.entries(errors ?? {}).filter(([reason, count]) => reason !== 'ring_full' && count > 0n),
       [],
@@ -219,13 +232,18 @@ describe('vnicctl perf', function () {
 
   it('says what packets cost over the time asked for, and names the reason of what is not available', async () => {
     const { done } = rig.rig.start([...socket(), '-o', 'json', 'perf', 'vnic0', '--seconds', '2']);
-    await sleep(700);
-    rig.rig.send({ fromPort: 41_000, toPort: 7000, packets: 300, bytes: 100 });
+    // All the while: nobody knows when it has begun to measure.
+    let isDone = false;
+    void done.then(() => (isDone = true));
+    while (!isDone) {
+      rig.rig.send({ fromPort: 41_000, toPort: 7000, packets: BURST, bytes: 100 });
+      await sleep(20);
+    }
     const { code, stdout, stderr } = await done;
     assert.equal(code, 0, stderr);
     const rates = JSON.parse(stdout) as PerfRates & { device: string };
     assert.ok(rates.seconds >= 2);
-    assert.ok(rates.packets.received >= 300);
+    assert.ok(rates.packets.received >= 10 * BURST);
     const switches = rates.events.find(({ event }) => event === 'context_switches');
     assert.ok((switches?.perSecond.value ?? 0) > 0);
     assert.ok((switches?.perPacket.value ?? 0) > 0);
@@ -236,13 +254,25 @@ describe('vnicctl perf', function () {
     const root = rates.programs.find(({ program }) => program === 'vnic_root');
     assert.ok((root?.nsPerPacket.value ?? 0) > 0, JSON.stringify(root));
     const runs = (root?.runsPerSecond.value ?? 0) * rates.seconds;
-    assert.ok(Math.abs(runs - rates.packets.received) < 1e-3 * runs + 1, `${runs} runs of ${rates.packets.received}`);
+    // Packets may come between the two readings, at the beginning and at the end.
+    assert.ok(Math.abs(runs - rates.packets.received) <= 2 * BURST, `${runs} runs of ${rates.packets.received}`);
     assert.equal(rates.traces.find(({ name }) => name === 'ring_full_drops')?.perSecond.value, 0);
   });
 
   it('leaves run times out where they are not wanted, because taking them costs time', () => {
     const { programs } = rig.rig.json<PerfRates>([...socket(), 'perf', 'vnic0', '--skip-run-times']);
     assert.match(programs[0]?.nsPerRun.unavailable ?? '', /not asked for/);
+  });
+
+  it('is held against a measurement that was kept, figure by figure, with the reason where there is none', () => {
+    const kept = path.join(rig.rig.folder, 'before.json');
+    writeFileSync(kept, rig.rig.ok([...socket(), '-o', 'json', 'perf', 'vnic0']));
+    const text = rig.rig.ok([...socket(), 'perf', 'vnic0', '--compare', kept]);
+    assert.match(text, /^before: vnic0@.*\nafter: {2}vnic0@/);
+    assert.match(text, /^cache_misses, a packet +\S.*$/m);
+    assert.match(text, /^ring_full_drops, a second +0 +0 +0\.0 %$/m);
+    assert.match(text, /^\[\d\] .*no packet was received meanwhile/m);
+    rig.rig.refused(2, [...socket(), 'perf', 'vnic0', '--compare', path.join(import.meta.dirname, 'perf.test.ts')]);
   });
 
   it('prints reasons below its tables', () => {

@@ -151,7 +151,8 @@ export class AzSteering {
     const { record } = this.#state;
     const model = DeviceModel.of(spec, record.settings.queueCpus);
     const next = model.homeState(namesOf(failedAzs), record.homeMoves);
-    return replan({ ...next, current: this.steering().current });
+    const now = this.steering();
+    return replan({ ...next, current: now.current }, now);
   }
 
   #policy(force: boolean) {

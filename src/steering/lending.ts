@@ -21,7 +21,7 @@
  * up to 8.) Queues that are lost besides are planned around as always.
  */
 import type { FailoverPolicyName } from './failover.ts';
-import { bucketShares, eligibleQueues, queueWeights, type RowUse, rowUses, type Topology } from './queues.ts';
+import { bucketShares, queueWeights, type RowUse, rowUses, type Topology } from './queues.ts';
 import { homeQuotas, interleave } from './quotas.ts';
 import { bucketCount, maxQueues, noQueue, rowCount, type SteeringTable } from './table.ts';
 
@@ -33,6 +33,10 @@ function queuesByAz({ queues }: Topology): Map<number, number[]> {
   const members = queues.filter((queue) => queue.az !== null).sort((a, b) => a.az! - b.az! || a.index - b.index);
   const groups = Map.groupBy(members, (queue) => queue.az!);
   return new Map([...groups].map(([az, own]) => [az, own.map((queue) => queue.index)]));
+}
+
+function usableOf({ queues }: Topology, indices: readonly number[]): number[] {
+  return queues.filter(({ index, usable }) => usable && indices.includes(index)).map(({ index }) => index);
 }
 
 /** Takes count buckets from the queues, as evenly as they have them; the first ones give one more. */
@@ -112,7 +116,7 @@ export function planBorrowers(topology: Topology): Borrowers {
 export interface Lending {
   /** Usable queues of failed AZs. */
   lent: readonly number[];
-  /** Rows that borrow them. */
+  /** Rows that borrow them. One whose own queues are all lost uses what every row may use, and borrows nothing. */
   rows: readonly number[];
 }
 
@@ -122,8 +126,9 @@ export function lendingOf(
 ): Lending | null {
   const { failedAzs = [], policy = 'evacuate' } = topology;
   if (policy !== 'absorb' || failedAzs.length === 0) return null;
-  const azs = [...queuesByAz(topology).keys()];
-  const rows = azs.filter((az) => !failedAzs.includes(az));
+  const rows = [...queuesByAz(topology)]
+    .filter(([az, own]) => !failedAzs.includes(az) && usableOf(topology, own).length > 0)
+    .map(([az]) => az);
   const lent = topology.queues.filter(({ az, usable }) => usable && az !== null && failedAzs.includes(az));
   if (rows.length === 0 || lent.length === 0) return null;
   return { lent: lent.map((queue) => queue.index).sort((a, b) => a - b), rows };
@@ -147,12 +152,11 @@ export function lendingUses(topology: Topology, lending: Lending): RowUse[] {
   const members = queuesByAz(topology);
   const kept = weightOf([...members.values()].flat()) - weightOf(lending.lent);
   return rowUses(topology).map((use, row) => {
-    const own = members.get(row);
-    const usableOwn = eligibleQueues(topology.queues, row).filter((queue) => own?.includes(queue));
-    if (!lending.rows.includes(row) || own === undefined || usableOwn.length === 0) return use;
+    if (!lending.rows.includes(row)) return use;
+    const own = members.get(row)!;
     const scale = kept / weightOf(own);
     const scaled = weights.slice();
     for (const queue of own) scaled[queue]! *= scale;
-    return { eligible: [...usableOwn, ...lending.lent].sort((a, b) => a - b), weights: scaled };
+    return { eligible: [...usableOf(topology, own), ...lending.lent].sort((a, b) => a - b), weights: scaled };
   });
 }

@@ -4,7 +4,7 @@ import { VnicError } from '../errors.ts';
 import { type FailoverPolicyName, failoverDefaults } from './failover.ts';
 import { type Borrowers, lendHome, lendingOf, lendingUses, planBorrowers } from './lending.ts';
 import { type PlanInput, type PlanResult, plan, planHome } from './planner.ts';
-import type { AzSpec, QueueSpec, Topology } from './queues.ts';
+import { type AzSpec, type QueueSpec, type RowUse, rowUses, type Topology } from './queues.ts';
 import type { SteeringTable } from './table.ts';
 
 export interface SteeringState extends Topology {
@@ -39,25 +39,37 @@ export function effectiveQueues(state: Pick<SteeringState, 'queues' | 'failedAzs
   return state.queues.map((queue) => ({ ...queue, usable: queue.usable && !isLost(queue) }));
 }
 
+/** What each row may use in a state. */
+export function usesIn(state: SteeringState): RowUse[] {
+  const lending = lendingOf(state);
+  if (lending !== null) return lendingUses(state, lending);
+  return rowUses({ queues: effectiveQueues(state), azs: state.azs });
+}
+
 /**
  * What the planner is to be given for a state.
+ * @param formerUses of usesIn() for the state that `current` was made for
  * @param borrowers of planBorrowers() for the state's topology, where they are made already
  */
-export function planInput(state: SteeringState, borrowers?: Borrowers): PlanInput {
+export function planInput(state: SteeringState, formerUses: readonly RowUse[], borrowers?: Borrowers): PlanInput {
   const { azs, home, current } = state;
-  const input = { queues: effectiveQueues(state), azs, home, current };
   const lending = lendingOf(state);
-  if (lending === null) return input;
   return {
-    ...input,
-    home: lendHome(home, lending, borrowers ?? planBorrowers(state)),
-    uses: lendingUses(state, lending),
+    queues: effectiveQueues(state),
+    azs,
+    home: lending === null ? home : lendHome(home, lending, borrowers ?? planBorrowers(state)),
+    current,
+    uses: usesIn(state),
+    formerUses,
   };
 }
 
-/** Plans from `current`, whatever it is, to what the rest of the state asks for. Throws invalid_config. */
-export function replan(state: SteeringState): StateChange {
-  const result = plan(planInput(state));
+/**
+ * Plans from `current`, whatever it is, to what the rest of the state asks for. Throws invalid_config.
+ * @param former the state that `current` was made for; default: one that asks for the same
+ */
+export function replan(state: SteeringState, former = state): StateChange {
+  const result = plan(planInput(state, usesIn(former)));
   return { state: { ...state, current: result.table }, plan: result };
 }
 
@@ -88,12 +100,12 @@ export function updateTopology(state: SteeringState, topology: Topology, newHome
     JSON.stringify([queues.map(({ index, az }) => [index, az]), azs.map(({ index, weight }) => [index, weight])]);
   const isSame = shape(state) === shape(topology);
   const home = newHome ?? (isSame ? state.home : planHome(topology.queues, topology.azs));
-  return replan({ ...state, queues: topology.queues, azs: topology.azs, home });
+  return replan({ ...state, queues: topology.queues, azs: topology.azs, home }, state);
 }
 
 /** Another policy, during an outage too. */
 export function changePolicy(state: SteeringState, policy: FailoverPolicyName): StateChange {
-  return replan({ ...state, policy });
+  return replan({ ...state, policy }, state);
 }
 
 function findAz(state: SteeringState, azIndex: number): AzSpec {
@@ -147,7 +159,7 @@ export function markFailed(state: SteeringState, azIndex: number, policy: FailPo
 
 /** Takes an AZ out of use. Throws as markFailed(). */
 export function failAz(state: SteeringState, azIndex: number, policy: FailPolicy = {}): StateChange {
-  return replan(markFailed(state, azIndex, policy));
+  return replan(markFailed(state, azIndex, policy), state);
 }
 
 /** Takes an AZ into use again. Throws not_found, conflict (not failed). */
@@ -159,5 +171,5 @@ export function recoverAz(state: SteeringState, azIndex: number): StateChange {
       details: { az: az.name },
     });
   }
-  return replan({ ...state, failedAzs: state.failedAzs.filter((index) => index !== azIndex) });
+  return replan({ ...state, failedAzs: state.failedAzs.filter((index) => index !== azIndex) }, state);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a plan changes, found by comparing the tables and not by asking the planner what it meant to do. */
-import { bucketShares, type RowUse, rowUses, type Topology } from './queues.ts';
+import { bucketShares, hasNewUse, type RowUse, rowUses, type Topology } from './queues.ts';
 import { bucketCount, countBuckets, noQueue, queueMask, queuesOf, type SteeringTable } from './table.ts';
 
 export interface PlanMove {
@@ -43,15 +43,22 @@ export interface PlanSummary {
 export interface Comparison extends Topology {
   /** What each row may use; absent: its AZ's usable queues, by their weights. */
   uses?: readonly RowUse[];
+  /** As in PlanInput. */
+  formerUses?: readonly RowUse[];
   /** Where each bucket should be. */
   home: SteeringTable;
   before: SteeringTable;
   after: SteeringTable;
 }
 
-/** Whether a row has a reason for planned moves: a queue it may use came back, or a bucket could go where it should be. */
-function asksPlannedMoves({ home, before }: Comparison, { eligible }: RowUse, row: number): boolean {
+/**
+ * Whether a row has a reason for planned moves: a queue it may use came back, it may use others or use them otherwise, or a
+ * bucket could go where it should be.
+ */
+function asksPlannedMoves({ home, before, after, formerUses }: Comparison, use: RowUse, row: number): boolean {
+  const { eligible } = use;
   if ((queueMask(eligible) & ~before.usableQueues) !== 0n) return true;
+  if (formerUses !== undefined && hasNewUse(formerUses[row]!, use, after.usableQueues)) return true;
   const homes = home.rows[row]!;
   const isEligible = new Set(eligible);
   return before.rows[row]!.some((queue, bucket) => queue !== homes[bucket] && isEligible.has(homes[bucket]!));

@@ -5,7 +5,8 @@
  * Each bucket has a home, the queue it has while every queue is usable. plan() sends a bucket home when it can and
  * otherwise disturbs as little as it can:
  * - queues were only lost: exactly the buckets on lost queues move;
- * - queues came back: buckets go home, and displaced buckets move only where a queue holds more than its quota.
+ * - queues came back, were lent or taken back, or have other weights: buckets go home, and displaced buckets move only
+ *   where a queue holds more than its quota.
  *
  * Balance in a row, with the tables that planHome() and plan() make (share: the queue's part of the buckets by weight):
  * - queues of equal weight: a queue's count differs from its share by less than one bucket;
@@ -18,6 +19,7 @@ import {
   bucketShares,
   checkTopology,
   eligibleQueues,
+  hasNewUse,
   type QueueSpec,
   queueWeights,
   type RowUse,
@@ -35,6 +37,8 @@ export interface PlanInput extends Topology {
   current: SteeringTable;
   /** What each row may use; absent: its AZ's usable queues, by their weights. */
   uses?: readonly RowUse[];
+  /** What each row might use in the current table; absent: the same, but for queues that are lost or came back. */
+  formerUses?: readonly RowUse[];
 }
 
 export interface PlanResult {
@@ -114,13 +118,15 @@ function planRow({ eligible, weights }: RowUse, home: Uint16Array, current: Uint
 
 /** What plan() gives, without the moves. Rows in which nothing moves are those of the current table. */
 export function planTable(input: PlanInput): SteeringTable {
-  const { queues, home, current } = input;
+  const { queues, home, current, formerUses } = input;
   checkTopology(input);
+  const usableQueues = usableMask(queues);
   const rows = (input.uses ?? rowUses(input)).map((use, row) => {
-    const gained = (queueMask(use.eligible) & ~current.usableQueues) !== 0n;
+    const cameBack = (queueMask(use.eligible) & ~current.usableQueues) !== 0n;
+    const gained = cameBack || (formerUses !== undefined && hasNewUse(formerUses[row]!, use, usableQueues));
     return planRow(use, home.rows[row]!, current.rows[row]!, gained);
   });
-  return { rows, usableQueues: usableMask(queues) };
+  return { rows, usableQueues };
 }
 
 /**
@@ -128,8 +134,9 @@ export function planTable(input: PlanInput): SteeringTable {
  * back is read from current.usableQueues. With no usable queue every bucket is noQueue. Throws invalid_config.
  */
 export function plan(input: PlanInput): PlanResult {
-  const { queues, azs, home, current } = input;
+  const { queues, azs, home, current, formerUses } = input;
   const table = planTable(input);
   const uses = input.uses ?? rowUses(input);
-  return { table, ...summarise({ queues, azs, uses, home, before: current, after: table }) };
+  const former = formerUses === undefined ? {} : { formerUses };
+  return { table, ...summarise({ queues, azs, uses, ...former, home, before: current, after: table }) };
 }

@@ -111,6 +111,20 @@ export function rowUses(topology: Topology): RowUse[] {
   return Array.from({ length: rowCount }, (_, row) => ({ eligible: eligibleQueues(topology.queues, row), weights }));
 }
 
+/**
+ * Whether a row may use queues that it could not use before, or its queues in another proportion. Losing queues is
+ * neither, and losing all that it had says nothing of those it gets.
+ * @param former the row's use in the table that is there
+ * @param usable of all rows, bit mask
+ */
+export function hasNewUse(former: RowUse, use: RowUse, usable: bigint): boolean {
+  const kept = former.eligible.filter((queue) => hasQueue(usable, queue));
+  if (kept.length === 0) return false;
+  if (kept.length !== use.eligible.length || kept.some((queue, i) => queue !== use.eligible[i])) return true;
+  const scale = use.weights[kept[0]!]! / former.weights[kept[0]!]!;
+  return kept.some((queue) => Math.abs(use.weights[queue]! / former.weights[queue]! / scale - 1) > 1e-9);
+}
+
 /** Buckets that each eligible queue should have by weight, index: queue; 0 for the others. They add up to `total`. */
 export function bucketShares(
   weights: Float64Array,

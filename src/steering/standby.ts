@@ -4,7 +4,7 @@
  */
 import { VnicError } from '../errors.ts';
 import { planBorrowers } from './lending.ts';
-import { effectiveQueues, type FailPolicy, markFailed, planInput, type SteeringState } from './plan-az.ts';
+import { effectiveQueues, type FailPolicy, markFailed, planInput, type SteeringState, usesIn } from './plan-az.ts';
 import { planTable } from './planner.ts';
 import { noQueue, type SteeringTable } from './table.ts';
 
@@ -72,8 +72,9 @@ export function standbyTables(state: SteeringState, policy: FailPolicy, { pairs 
   const refused: StandbyTables['refused'] = [];
   const settle = state.policy === 'absorb';
   const borrowers = settle ? planBorrowers(state) : [];
+  const formerUses = usesIn(state);
   const plan = (failed: SteeringState, current: SteeringTable): SteeringState => {
-    const table = planTable(planInput({ ...failed, current }, borrowers));
+    const table = planTable(planInput({ ...failed, current }, formerUses, borrowers));
     standbys.push({ azs: bitsOf(failed.failedAzs), table, settle });
     return { ...failed, current: table };
   };

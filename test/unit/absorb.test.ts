@@ -223,6 +223,30 @@ describe('policy absorb', function () {
     for (const { after } of plan.summary.rows[1]!.queues.slice(4)) assert.equal(after, 512);
   });
 
+  describe('an AZ whose only queue falls ill shares all others evenly', () => {
+    const { queues, azs } = makeTopology([1, 0, 0, 0, 2], [1, 1]);
+    const ill = queues.map((queue) => ({ ...queue, usable: queue.index !== 0 }));
+    const isEven = ({ state, plan }: StateChange): void => {
+      assert.deepEqual([...countBuckets(state.current.rows[1]!).subarray(0, 5)], [0, 1024, 1024, 1024, 1024]);
+      assert.equal(plan.summary.collateral, 0);
+    };
+
+    it('also when the other AZ is failed and recovered', () => {
+      const failed = failAz(updateTopology(start({ queues, azs }), { queues: ill, azs }).state, 2);
+      isEven(failed);
+      assert.ok(failed.plan.moves.every(({ row }) => row !== 1));
+      isEven(recoverAz(failed.state, 2));
+    });
+
+    it('also when it had borrowed the queue of the other AZ', () => {
+      const failed = failAz(start({ queues, azs }), 2).state;
+      const lost = updateTopology(failed, { queues: ill, azs });
+      isEven(lost);
+      isEven(recoverAz(lost.state, 2));
+      assert.deepEqual(updateTopology(lost.state, { queues, azs }).state, failed);
+    });
+  });
+
   it('changes to evacuate and back during an outage: forced off the failed queues, then lent again', () => {
     const absorbed = failAz(start(evenTopology(12, 3)), 2).state;
     const evacuated = changePolicy(absorbed, 'evacuate');

@@ -10,7 +10,7 @@ import type { FailoverConfig } from '../steering/failover.ts';
 import { failAz, recoverAz, replan, type StateChange, type SteeringState } from '../steering/plan-az.ts';
 import { standbyTables } from '../steering/standby.ts';
 import { queuesOf } from '../steering/table.ts';
-import { configureWatch, type Loss, lossOf } from './az-watch.ts';
+import { configureWatch } from './az-watch.ts';
 import { azWatchStatus } from './az-watch-status.ts';
 import { writeBfdSessions } from './bfd-sessions.ts';
 import type { Dataplane } from './dataplane.ts';
@@ -25,6 +25,7 @@ import {
   type SteeringRow,
   steeringRows,
 } from './device-status.ts';
+import { bitOf, type KernelLoss, KernelLosses, setOf } from './kernel-losses.ts';
 import type { DeviceRecord, FailedAz } from './record.ts';
 import { SteeringMoved, type SteeringWord, type TableStore } from './table-store.ts';
 
@@ -44,13 +45,6 @@ export interface AdoptedLoss extends AzChange {
   silentMs: number | null;
 }
 
-interface UnrecordedLoss {
-  row: number;
-  failed: FailedAz;
-  /** Null: it was not the kernel's watch. */
-  loss: Loss | null;
-}
-
 /** A table that is written and recorded by its maker, then made active. */
 export interface PreparedTable {
   generation: number;
@@ -62,6 +56,7 @@ export class AzSteering {
   readonly #tables: TableStore;
   readonly #state: DeviceState;
   readonly #metrics: () => DeviceMetrics;
+  readonly #losses: KernelLosses;
   readonly #adopted: AdoptedLoss[] = [];
 
   constructor({ dataplane, tables, state, metrics }: AzSteeringParts) {
@@ -69,6 +64,7 @@ export class AzSteering {
     this.#tables = tables;
     this.#state = state;
     this.#metrics = metrics;
+    this.#losses = new KernelLosses({ dataplane, tables, state });
   }
 
   // --- what is there ---------------------------------------------------------
@@ -132,7 +128,7 @@ export class AzSteering {
 
   /** Those that are recorded, and those that the kernel took out of use since. */
   #failedAzs(): FailedAz[] {
-    return [...this.#state.record.failedAzs, ...this.#unrecordedLosses().map(({ failed }) => failed)];
+    return [...this.#state.record.failedAzs, ...this.#losses.list().map(({ failed }) => failed)];
   }
 
   // --- plans -------------------------------------------------------------------
@@ -273,7 +269,7 @@ export class AzSteering {
       this.#tables.activate(generation, { expected: word, lostAzs: recorded, settleMs });
       return;
     }
-    this.#adopt(this.#lossesOf(word.lostAzs & ~planned.lostAzs & ~recorded));
+    this.#adopt(this.#losses.list(word.lostAzs & ~planned.lostAzs & ~recorded));
     this.#commit(this.recordedState(), {}, word);
   }
 
@@ -326,30 +322,7 @@ export class AzSteering {
 
   /** Whether there is something to adopt; costs one load. */
   hasUnrecordedLosses(): boolean {
-    return this.#unrecordedSet() !== 0;
-  }
-
-  #unrecordedSet(): number {
-    const { model, record } = this.#state;
-    return this.#tables.word().lostAzs & ~setOf(model, record.failedAzs);
-  }
-
-  #unrecordedLosses() {
-    return this.#lossesOf(this.#unrecordedSet());
-  }
-
-  /** @param lost bit set of AZs */
-  #lossesOf(lost: number): UnrecordedLoss[] {
-    if (lost === 0) return [];
-    const { model } = this.#state;
-    return rowsOf(lost).flatMap((row) => {
-      const name = model.azName(row);
-      if (name === null) return [];
-      const loss = lossOf(this.#dataplane, row);
-      // Not by the watch: by a command that was killed before it could record it.
-      const failed: FailedAz = { name, ...(loss?.failed ?? { cause: 'manual', since: new Date().toISOString() }) };
-      return [{ row, failed, loss }];
-    });
+    return this.#losses.unrecorded() !== 0;
   }
 
   /** Losses that were taken over since the last call, by whatever came first. */
@@ -363,10 +336,10 @@ export class AzSteering {
    */
   adoptLosses(): void {
     this.#state.retrySave();
-    this.#adopt(this.#unrecordedLosses());
+    this.#adopt(this.#losses.list());
   }
 
-  #adopt(losses: readonly UnrecordedLoss[]): void {
+  #adopt(losses: readonly KernelLoss[]): void {
     if (losses.length === 0) return;
     let steering = this.recordedState();
     const adopted = losses.map(({ row, failed, loss }): AdoptedLoss => {
@@ -405,20 +378,4 @@ function writeStandbys(
 
 function namesOf(failedAzs: readonly FailedAz[]): string[] {
   return failedAzs.map(({ name }) => name);
-}
-
-function bitOf(row: number): number {
-  return 1 << (row - 1);
-}
-
-/** Bit set of AZs by their rows. */
-export function setOf(model: DeviceModel, failedAzs: readonly FailedAz[]): number {
-  return failedAzs.reduce((set, { name }) => {
-    const row = model.azIndex(name);
-    return row === 0 ? set : set | bitOf(row);
-  }, 0);
-}
-
-function rowsOf(set: number): number[] {
-  return Array.from({ length: 32 }, (_, index) => index + 1).filter((row) => (set & bitOf(row)) !== 0);
 }

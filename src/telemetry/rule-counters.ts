@@ -128,16 +128,13 @@ export function readRuleCounters(
     let total = 0n;
     for (let at = slot; at < ruleCells.length; at += VnicLimits.ruleCells) {
       if (ruleCells.u32(at, VnicRuleCell.offsets.ruleId) !== id) continue;
-      total += ruleCells.u64(at, VnicRuleCell.offsets[field]);
+      total = BigInt.asUintN(64, total + ruleCells.u64(at, VnicRuleCell.offsets[field]));
     }
     return total;
   };
-  return {
-    packets: sum('packets'),
-    bytes: sum('bytes'),
-    droppedPackets: sum('droppedPackets'),
-    droppedBytes: sum('droppedBytes'),
-  };
+  // As above: what was dropped first.
+  const dropped = { droppedPackets: sum('droppedPackets'), droppedBytes: sum('droppedBytes') };
+  return { packets: sum('packets'), bytes: sum('bytes'), ...dropped };
 }
 
 /** Slots that follow each other begin at zero. None of them may be in use. */

@@ -11,12 +11,13 @@ import { onTerminal } from '../support/terminal.ts';
 
 const RULES = 10_000;
 const PACKETS = 150_000;
+const MOST_PACKETS = 2_400_000;
 const CLEAR = '\r\x1b[K';
 
-function* frames() {
+function* frames(count: number) {
   const [src, dst] = [parseAddress('10.1.0.5'), parseAddress('10.9.0.1')];
   const data = buildFrame({ src, dst, srcPort: 1000, dstPort: 53, proto: 17, frameBytes: 100 });
-  for (let packet = 0; packet < PACKETS; packet++) yield { timeNs: BigInt(packet) * 1000n, data };
+  for (let packet = 0; packet < count; packet++) yield { timeNs: BigInt(packet) * 1000n, data };
 }
 
 describe('the progress of commands', function () {
@@ -59,10 +60,15 @@ describe('the progress of commands', function () {
 
   it('is shown for a capture that is replayed, as a share of the file', async () => {
     const file = path.join(rig.folder, 'many.pcap');
-    writePcap(file, frames());
-    const lines = await drawn('replay', file, '--limit', '0');
+    const replayed = async (count: number): Promise<string[]> => {
+      writePcap(file, frames(count));
+      const lines = await drawn('replay', file, '--limit', '0');
+      assert.match(lines.at(-1)!, new RegExp(`${count.toLocaleString('en')} packets`));
+      // What is over in a moment is not worth a line: how many packets that is depends on the machine.
+      return lines.length === 1 && count < MOST_PACKETS ? await replayed(4 * count) : lines;
+    };
+    const lines = await replayed(PACKETS);
     assert.match(lines.slice(0, -1).join('\n'), /replaying .*many\.pcap: \d+ % of \d+\.\d MiB/);
-    assert.match(lines.at(-1)!, /150,000 packets/);
   });
 
   it('is shown for packets that are captured', async () => {

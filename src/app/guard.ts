@@ -12,7 +12,7 @@ import type { Publish } from './keeper.ts';
 
 const OFTEN_MS = 20;
 /** No watch runs then, which would find a heartbeat stale or lose an AZ; a user who looks sees a fresh one. */
-const SELDOM_MS = 200;
+const SELDOM_MS = 500;
 
 export class Guard {
   readonly #controller: Pick<Controller, 'heldOpen' | 'withDevice'>;

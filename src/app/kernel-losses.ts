@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** AZs that are out of use in the kernel and not in the record: what its watch did since somebody last wrote down what is. */
-import { lossOf, type Loss } from './az-watch.ts';
+import { type Loss, lossOf } from './az-watch.ts';
 import type { Dataplane } from './dataplane.ts';
 import type { DeviceModel } from './device-model.ts';
 import type { DeviceState } from './device-state.ts';

@@ -26,10 +26,7 @@ import type { EngineOptions, FromEngine, ToEngine } from './engine.ts';
 import type { MetricsRequest } from './metrics.ts';
 import { transferOf } from './transfer.ts';
 
-const LOOK_INTERVAL_MS = 1000;
-const REBALANCE_INTERVAL_MS = 5000;
-const COALESCE_INTERVAL_MS = 500;
-const REDIRECT_INTERVAL_MS = 3000;
+const ROUND_MS = 500;
 
 /**
  * Scrapes and failovers run here, and rule sets of seconds: less than the main thread, and far less than the threads that
@@ -99,18 +96,34 @@ async function perform(message: Exclude<ToEngine, { kind: 'metrics' }>): Promise
       return;
     }
     case 'stop':
-      clearInterval(looking);
+      clearInterval(going);
       clearTimeout(guarding);
-      clearInterval(rebalancing);
-      clearInterval(adapting);
       coalescing.end();
-      clearInterval(redirecting);
       guard.end();
       monitor.stop();
       controller.close();
       port.close();
       return;
   }
+}
+
+/** What is done again and again, in turns that begin together: each time that an idle thread wakes costs more than most of it. */
+const rounds: readonly { everyMs: number; run: () => void }[] = [
+  { everyMs: ROUND_MS, run: () => coalescing.run() },
+  {
+    everyMs: 1000,
+    run: () => {
+      keeper.look();
+      monitor.refresh();
+    },
+  },
+  { everyMs: 3000, run: () => redirects.run() },
+  { everyMs: 5000, run: () => rebalance.run() },
+];
+
+function goRound(): void {
+  roundMs += ROUND_MS;
+  for (const { everyMs, run } of rounds) if (roundMs % everyMs === 0) run();
 }
 
 function watchOver(): void {
@@ -156,13 +169,8 @@ controller.telemetry.configure(telemetryOf(config));
 keeper.start(config);
 monitor.refresh();
 controller.rest();
-const looking = setInterval(() => {
-  keeper.look();
-  monitor.refresh();
-}, LOOK_INTERVAL_MS);
+let roundMs = 0;
+const going = setInterval(goRound, ROUND_MS);
 let guarding = setTimeout(watchOver, guard.intervalMs);
-const rebalancing = setInterval(() => rebalance.run(), REBALANCE_INTERVAL_MS);
-const adapting = setInterval(() => coalescing.run(), COALESCE_INTERVAL_MS);
-const redirecting = setInterval(() => redirects.run(), REDIRECT_INTERVAL_MS);
 send({ kind: 'ready' });
 flushCompileCache();

@@ -7,7 +7,7 @@ import type { TextFormat } from './negotiate.ts';
 import { type Family, formatFamilies, type Line } from './text.ts';
 
 /** A block of the event loop that is shorter may not be seen. */
-const EVENT_LOOP_INTERVAL_MS = 100;
+const EVENT_LOOP_INTERVAL_MS = 200;
 
 /** Collecting them takes as long as everything else of a scrape, and nobody watches a process more closely. */
 const KEPT_FOR_MS = 1000;

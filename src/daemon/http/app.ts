@@ -154,13 +154,13 @@ const checkForm: RequestHandler = (request, _, next) => {
   next();
 };
 
+/** The daemon's own first: routes are tried in turn, and scrapes come most often. */
 function endpointsByPath(parts: AppParts): Map<string, Endpoint[]> {
-  const byPath = new Map<string, Endpoint[]>();
+  const byPath = new Map(Object.entries(daemonEndpoints(parts)).map(([path, endpoint]) => [path, [endpoint]]));
   for (const operation of operations) {
     const endpoints = byPath.get(operation.path) ?? [];
     byPath.set(operation.path, [...endpoints, operationEndpoint(operation, parts)]);
   }
-  for (const [path, endpoint] of Object.entries(daemonEndpoints(parts))) byPath.set(path, [endpoint]);
   return byPath;
 }
 

@@ -69,7 +69,11 @@ export async function scrape(daemon: TestDaemon): Promise<Scrape> {
   const { status, text } = await daemon.send('GET', '/metrics');
   const ms = performance.now() - start;
   if (status !== 200) throw new Error(`the scrape was answered with ${status}`);
-  return { series: text.split('\n').filter((line) => line !== '' && !line.startsWith('#')).length, ms };
+  return { series: seriesIn(text), ms };
+}
+
+export function seriesIn(text: string): number {
+  return text.split('\n').filter((line) => line !== '' && !line.startsWith('#')).length;
 }
 
 /** Rules of many shapes that together send every flow to one queue; most of them match nothing that is sent. */

@@ -8,7 +8,8 @@ import { attachChecker } from '../checker.ts';
 import { makeFlows } from '../flows.ts';
 import { startGenerator } from '../generator.ts';
 import type { Rig } from '../topology.ts';
-import { scrape } from './daemon.ts';
+import { seriesIn } from './daemon.ts';
+import { ScrapeClient } from './scrape-client.ts';
 
 /** Time that the threads of a process were on a CPU so far (Documentation/scheduler/sched-stats.rst), in ms. */
 export function cpuMs(pid: number): number {
@@ -27,7 +28,7 @@ export async function cpuShare(pid: number, seconds: number): Promise<number> {
 }
 
 /** Who scrapes is elsewhere: here it shares the CPUs, and must not be what is waited for. */
-const client: Urgency = { nice: -20, sliceNs: 100_000 };
+const scraper: Urgency = { nice: -20, sliceNs: 100_000 };
 const anyThread: Urgency = { nice: 0, sliceNs: 3_000_000 };
 
 export interface ScrapeOptions {
@@ -57,17 +58,18 @@ export async function scrapeUnderLoad(rig: Rig, daemon: TestDaemon, options: Scr
   using checker = attachChecker(rig, { flows });
   const durationMs = seconds * 1000 + 60_000;
   const generator = await startGenerator(rig, { flows, ratePps: options.ratePps, durationMs });
+  using client = await ScrapeClient.connect(daemon.socket);
   const scrapeMs: number[] = [];
   let series = 0;
   // Not before: the generator's process would have it too.
-  setUrgency(rig.native, client);
+  setUrgency(rig.native, scraper);
   const [before, start] = [cpuMs(daemon.pid), performance.now()];
   for (let count = 0; count < seconds * scrapesPerSecond; count++) {
     const dueMs = start + (count * 1000) / scrapesPerSecond - performance.now();
     if (dueMs > 0) await sleep(dueMs);
-    const seen = await scrape(daemon);
-    scrapeMs.push(seen.ms);
-    series = seen.series;
+    const { ms, body } = await client.scrape();
+    scrapeMs.push(ms);
+    if (series === 0) series = seriesIn(body.toString());
   }
   await sleep(Math.max(0, start + seconds * 1000 - performance.now()));
   const [used, elapsedMs] = [cpuMs(daemon.pid) - before, performance.now() - start];

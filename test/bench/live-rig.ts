@@ -12,8 +12,10 @@ import { attachXdp } from '../../src/loader/link.ts';
 import { inNetns } from '../../src/loader/netns.ts';
 import { BpfObject } from '../../src/loader/object.ts';
 import { CpuMap } from '../../src/maps/cpu-map.ts';
+import { VnicLatency } from '../../src/maps/generated/abi.ts';
 import { BpfTestRunOpts, TestRunFlag } from '../../src/maps/generated/host.ts';
 import { BpfMap } from '../../src/maps/map.ts';
+import { MappedArray } from '../../src/maps/mapped-array.ts';
 import { namespaceName } from '../rig/addresses.ts';
 import { attachAtIngress } from '../rig/checker.ts';
 import { deviceIndex, MappedElements, type StructFields, setDevice, structFields } from '../rig/mapped.ts';
@@ -30,6 +32,8 @@ const MAX_CPUS = 64;
 const BATCH = 64;
 const CPUMAP_PACKETS = 4096;
 const BURSTS = 3;
+/** Most of a millisecond each. */
+const LOOK_RUNS = 2000;
 /** Where packets are redirected to; the sender is on CPU 0. */
 export const TARGET_CPU = 1;
 /** The longest that BPF_PROG_RUN makes of one page; jumbo frames of more than one buffer it does not send. */
@@ -57,6 +61,20 @@ export interface Burst {
   /** Of the known ones, if they are followed: by another queue than the one before, and without a word on it. */
   moved: number;
   unmarked: number;
+}
+
+/** Packets at a given rate, not as fast as they go. */
+export interface Pace {
+  packets: number;
+  ratePps: number;
+  /** Packets that come together, 1 to 64, as a network card brings them at a poll. */
+  group: number;
+}
+
+/** A bare redirect to the target CPU, whose way there is timed as the dataplane times its own. */
+export interface TimedRedirect {
+  program: Fd;
+  latency: MappedArray<VnicLatency>;
 }
 
 const totals = ['known', 'flood', 'bytes', 'moved', 'unmarked'] as const;
@@ -194,8 +212,54 @@ export class LiveRig implements Disposable {
     return this.#control.count(0, this.#fields.control.at('next'));
   }
 
+  /** Sends at that rate. Returns how much of it was sent: what was due while the sender stood still is left out. */
+  pace({ packets, ratePps, group }: Pace): number {
+    const { control } = this.#fields;
+    const set = (field: 'gap_ns' | 'due_ns' | 'late', value: number): void =>
+      this.#control.setU64(0, control.at(field), BigInt(Math.round(value)));
+    for (const field of ['due_ns', 'late'] as const) set(field, 0);
+    for (const field of ['group', 'left'] as const)
+      this.#control.setU32(0, control.at(field), field === 'group' ? group : 0);
+    set('gap_ns', (group * 1e9) / ratePps);
+    try {
+      this.send(packets, group);
+    } finally {
+      set('gap_ns', 0);
+    }
+    const late = this.#control.count(0, control.at('late')) * group;
+    return packets / (packets + late);
+  }
+
+  /** Share of the time in which this thread's CPU is away from a program for longer than 5 us, whatever takes it. */
+  awayShare(): number {
+    const { control } = this.#fields;
+    using program = this.#object.programFd('bench_look_away');
+    for (const field of ['first_look_ns', 'away_ns'] as const) this.#control.setU64(0, control.at(field), 0n);
+    const opts = BpfTestRunOpts.encode({
+      dataIn: this.native.memory.addressOf(this.#frame),
+      dataSizeIn: 64,
+      repeat: LOOK_RUNS,
+    });
+    const result = this.native.libbpf.bpf_prog_test_run_opts(program.value, opts);
+    if (result !== EINTR) this.native.check(result, 'bpf_prog_test_run_opts', 'the look at the clock');
+    const [from, to, away] = (['first_look_ns', 'look_ns', 'away_ns'] as const).map((field) =>
+      this.#control.count(0, control.at(field)),
+    ) as [number, number, number];
+    return away / (to - from);
+  }
+
+  /** Where packets wait for their CPU as with `bench_redirect`, and each one says how long it took to get there. */
+  timedRedirect(): TimedRedirect {
+    const map = (name: string): BpfMap => this.#opened.use(BpfMap.fromFd(this.native, this.#object.mapFd(name)));
+    const cpus = new CpuMap(this.native, map('bench_timed_cpus'));
+    cpus.set(TARGET_CPU, { qsize: CPUMAP_PACKETS, progFd: this.#opened.use(this.#object.programFd('bench_arrived')) });
+    raiseCpumapThreads(cpus.map.id);
+    const latency = this.#opened.use(new MappedArray(this.native, map('bench_latency'), VnicLatency));
+    return { program: this.#opened.use(this.#object.programFd('bench_redirect_timed')), latency };
+  }
+
   /** Sends at least so many, whole batches; a signal ends a run early, and it goes on. */
-  send(packets: number): void {
+  send(packets: number, batch = BATCH): void {
     const end = this.#made() + packets;
     for (let left = packets; left > 0; left = end - this.#made()) {
       const opts = BpfTestRunOpts.encode({
@@ -203,7 +267,7 @@ export class LiveRig implements Disposable {
         dataSizeIn: this.#frame.length,
         flags: TestRunFlag.xdpLiveFrames,
         repeat: left,
-        batchSize: Math.min(BATCH, left),
+        batchSize: Math.min(batch, left),
       });
       const result = this.native.libbpf.bpf_prog_test_run_opts(this.#send.value, opts);
       if (result !== EINTR) this.native.check(result, 'bpf_prog_test_run_opts', 'the sender');

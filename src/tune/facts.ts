@@ -2,7 +2,7 @@
 /** What a tuning plan is made from: CPUs, queues, interrupts and settings as they are. Plain data. */
 import { parseCpuList } from '../loader/cpu-set.ts';
 import type { HostFiles } from '../loader/preflight/ports.ts';
-import { deviceSettings, type SettingName, type SettingsPort } from '../loader/settings/setting.ts';
+import { deviceSettings, machineSettings, type SettingName, type SettingsPort } from '../loader/settings/setting.ts';
 
 export interface CpuFacts {
   readonly cpu: number;
@@ -42,20 +42,27 @@ export interface TuneFacts extends EthtoolLimits {
   readonly interrupts: readonly InterruptFacts[];
   /** Process id of irqbalance; null: it does not run. */
   readonly irqbalance: number | null;
-  /** Every setting that the device has, as it is. */
+  /** What the machine's CPUs do while they are idle: driver and governor of cpuidle. Null: the kernel has none. */
+  readonly idle: { readonly driver: string | null; readonly governor: string | null };
+  /** Every setting that the device and the machine have, as it is. */
   readonly settings: ReadonlyMap<SettingName, string>;
+  /** Settings of the machine that other devices hold, and this one does not. */
+  readonly heldByOthers: ReadonlySet<SettingName>;
 }
 
 export interface FactPorts {
   files: HostFiles;
   settings: SettingsPort;
+  /** Whether only other devices hold this setting of the machine. */
+  heldByOthers: (name: SettingName) => boolean;
   /** Root of the sysfs of the device's namespace. */
   sysfs: string;
   ethtool: (features: string | null) => EthtoolLimits;
 }
 
 /** Throws what reading a setting throws. */
-export function gatherTuneFacts(device: string, { files, settings, sysfs, ethtool }: FactPorts): TuneFacts {
+export function gatherTuneFacts(device: string, ports: FactPorts): TuneFacts {
+  const { files, settings, sysfs, ethtool } = ports;
   const folder = `${sysfs}/class/net/${device}`;
   const queueNames = files.list(`${folder}/queues`).map(({ name }) => name);
   const queues = (kind: 'rx' | 'tx') => queueNames.filter((name) => name.startsWith(`${kind}-`)).length;
@@ -64,6 +71,7 @@ export function gatherTuneFacts(device: string, { files, settings, sysfs, ethtoo
   const interrupts = gatherInterrupts(files, folder);
   const names: SettingName[] = [
     ...deviceSettings,
+    ...machineSettings,
     ...interrupts.map(({ irq }) => `irq-${irq}/smp_affinity_list` as const),
     ...numbers(txQueues).flatMap((queue) => [`tx-${queue}/xps_cpus`, `tx-${queue}/xps_rxqs`] as const),
     ...numbers(rxQueues).flatMap((queue) => [`rx-${queue}/rps_cpus`, `rx-${queue}/rps_flow_cnt`] as const),
@@ -72,6 +80,7 @@ export function gatherTuneFacts(device: string, { files, settings, sysfs, ethtoo
     const value = settings.read(name);
     return value === null ? [] : [[name, value] as const];
   });
+  const idle = (file: string) => files.read(`${sysfs}/devices/system/cpu/cpuidle/${file}`)?.trim() ?? null;
   return {
     ...ethtool(files.read(`${folder}/device/features`)),
     node: nodeOf(files, folder),
@@ -80,7 +89,9 @@ export function gatherTuneFacts(device: string, { files, settings, sysfs, ethtoo
     txQueues,
     interrupts,
     irqbalance: findProcess(files, 'irqbalance'),
+    idle: { driver: idle('current_driver'), governor: idle('current_governor') },
     settings: new Map(values),
+    heldByOthers: new Set(machineSettings.filter(ports.heldByOthers)),
   };
 }
 

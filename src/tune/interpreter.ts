@@ -10,6 +10,7 @@ import {
   type Holder,
   inOrder,
   type Journal,
+  type OtherHold,
   release,
   type WantedSetting,
   withHolds,
@@ -24,11 +25,13 @@ export interface JournalPort {
 export interface TunePorts {
   readonly settings: SettingsPort;
   readonly journal: JournalPort;
+  /** Absent: there is no other device. */
+  readonly other?: OtherHold;
 }
 
 /** Takes hold of settings. Throws what a write throws, after undoing the others. Gives the journal as it is kept. */
 export function holdSettings(
-  { settings, journal: port }: TunePorts,
+  { settings, journal: port, other }: TunePorts,
   journal: Journal,
   by: Holder,
   wanted: readonly WantedSetting[],
@@ -36,7 +39,7 @@ export function holdSettings(
   if (wanted.length === 0) return journal;
   const read = (name: SettingName): string | null => settings.read(name);
   const earlier = new Map(wanted.map(({ name }) => [name, read(name)]));
-  const writing = withHolds(journal, by, wanted, read);
+  const writing = withHolds(journal, by, wanted, read, other);
   port.write(writing);
   try {
     for (const { name, to } of inOrder(wanted, read)) set(settings, name, to);
@@ -107,12 +110,12 @@ export interface Restored {
  * written keeps nothing else from being put back.
  */
 export function restoreSettings(
-  { settings, journal: port }: TunePorts,
+  { settings, journal: port, other }: TunePorts,
   journal: Journal,
   by: readonly Holder[],
   force: boolean,
 ): Restored {
-  const plan = release(journal, by, (name) => settings.read(name), force);
+  const plan = release(journal, by, (name) => settings.read(name), force, other);
   const changed = plan.restore.filter(({ name, to }) => settings.read(name) !== to);
   // Killed from here on, what it was about is finished by whoever comes next.
   if (changed.length > 0) {

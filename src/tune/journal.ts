@@ -4,7 +4,8 @@
  * whoever changed it dies. Pure.
  *
  * Several parts of the product may hold one setting (attaching clears XPS, tuning spreads it): the last one to take hold
- * of it decides, and what was there before the first comes back with the last.
+ * of it decides, and what was there before the first comes back with the last. So it is with a setting of the machine and
+ * the devices that hold it, each in a journal of its own.
  */
 import type { DeviceId } from '../loader/pins.ts';
 import type { SettingName } from '../loader/settings/setting.ts';
@@ -48,11 +49,20 @@ export interface WantedSetting {
 
 export type Read = (name: SettingName) => string | null;
 
+/** The hold of another device on a setting of the machine; null: none has one. */
+export type OtherHold = (name: SettingName) => Pick<HeldSetting, 'before'> | null;
+
 /** The journal with these settings held by `by` and marked as being written. */
-export function withHolds(journal: Journal, by: Holder, wanted: readonly WantedSetting[], read: Read): Journal {
+export function withHolds(
+  journal: Journal,
+  by: Holder,
+  wanted: readonly WantedSetting[],
+  read: Read,
+  other: OtherHold = () => null,
+): Journal {
   const settings = new Map(journal.settings.map((held) => [held.name, held]));
   for (const { name, to, values = [] } of wanted) {
-    const held = settings.get(name) ?? { name, before: read(name), holds: [] };
+    const held = settings.get(name) ?? { name, before: (other(name) ?? { before: read(name) }).before, holds: [] };
     const others = held.holds.filter((hold) => hold.by !== by);
     settings.set(name, {
       ...held,
@@ -94,8 +104,15 @@ export interface Release {
 
 /**
  * Lets go of what these holders hold. What somebody else changed is left and forgotten, with `force` it is overwritten.
+ * What another device holds is left to it.
  */
-export function release(journal: Journal, by: readonly Holder[], read: Read, force: boolean): Release {
+export function release(
+  journal: Journal,
+  by: readonly Holder[],
+  read: Read,
+  force: boolean,
+  other: OtherHold = () => null,
+): Release {
   const concerned = journal.settings.filter(({ holds }) => holds.some((hold) => by.includes(hold.by)));
   const ours = new Set(concerned.map(({ name }) => name));
   const foreign = force ? [] : foreignSettings(journal, read).filter(({ name }) => ours.has(name));
@@ -106,6 +123,7 @@ export function release(journal: Journal, by: readonly Holder[], read: Read, for
     const holds = held.holds.filter((hold) => !by.includes(hold.by));
     if (holds.length > 0) settings.push({ ...held, holds });
     if (!ours.has(held.name) || isForeign.has(held.name)) continue;
+    if (holds.length === 0 && other(held.name) !== null) continue;
     const to = holds.at(-1)?.values.at(-1) ?? held.before;
     if (to !== null) restore.push({ name: held.name, to });
   }

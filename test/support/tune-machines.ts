@@ -22,6 +22,10 @@ export interface MachineShape {
   maxQueues?: number;
   driver?: 'virtio_net' | 'ena';
   irqbalance?: boolean;
+  /** Of cpuidle. Absent: the kernel has none. */
+  idle?: { driver: string; governor: string };
+  /** Absent: the kernel has no governor haltpoll. */
+  haltPollNs?: number;
 }
 
 interface Cpu {
@@ -79,6 +83,7 @@ export class FakeMachine implements SettingsPort {
     if (shape.irqbalance === true) this.#files.set('/proc/811/comm', 'irqbalance\n');
     this.#files.set('/proc/1/comm', 'systemd\n');
     if (maxQueues !== undefined) this.values.set('channels/combined', String(queues));
+    if (shape.haltPollNs !== undefined) this.values.set('guest_halt_poll_ns', String(shape.haltPollNs));
     this.values.set('rings/rx', '256');
     this.values.set('gro_flush_timeout', '0');
     this.values.set('napi_defer_hard_irqs', '0');
@@ -88,6 +93,10 @@ export class FakeMachine implements SettingsPort {
   #describeCpus(): void {
     const folder = '/sys/devices/system/cpu';
     this.#files.set(`${folder}/online`, `${formatCpuList(this.online())}\n`);
+    if (this.shape.idle !== undefined) {
+      this.#files.set(`${folder}/cpuidle/current_driver`, `${this.shape.idle.driver}\n`);
+      this.#files.set(`${folder}/cpuidle/current_governor`, `${this.shape.idle.governor}\n`);
+    }
     for (const { cpu, node, siblings } of this.#cpus) {
       this.#files.set(`${folder}/cpu${cpu}/node${node}/meminfo`, '');
       const here = siblings.filter((sibling) => this.shape.offline?.includes(sibling) !== true);
@@ -140,11 +149,12 @@ export class FakeMachine implements SettingsPort {
     if (name === 'channels/combined') this.#setQueues(Number(value));
   }
 
-  facts(): TuneFacts {
+  facts(heldByOthers = false): TuneFacts {
     const { driver = 'virtio_net', maxQueues = null } = this.shape;
     const ports: FactPorts = {
       files: this.#hostFiles(),
       settings: this,
+      heldByOthers: () => heldByOthers,
       sysfs: '/sys',
       ethtool: () => ({ driver, maxCombined: maxQueues, maxRxRing: 256, rxUsecs: false }),
     };

@@ -2,7 +2,7 @@
 /** Settings that are set and put back, with failures and deaths at every step. */
 import assert from 'node:assert/strict';
 import { VnicError } from '../../src/errors.ts';
-import type { SettingName } from '../../src/loader/settings/setting.ts';
+import { isMachineSetting, type SettingName } from '../../src/loader/settings/setting.ts';
 import { holdSettings, restoreSettings, type TunePorts } from '../../src/tune/interpreter.ts';
 import { foreignSettings, type Journal } from '../../src/tune/journal.ts';
 import { planTuning, type TuneSpec } from '../../src/tune/plan.ts';
@@ -29,11 +29,25 @@ class Bench {
   journal = empty;
   /** Steps, writes and journals alike, until the process dies; null: it lives. */
   stepsLeft: number | null = null;
+  /** Another device of the machine. */
+  sibling: Bench | null = null;
   #isDead = false;
 
   constructor(machine = new FakeMachine(shape)) {
     this.machine = machine;
     machine.beforeWrite = () => this.#step();
+  }
+
+  /** Two devices of one machine. */
+  static pair(machine: FakeMachine): [Bench, Bench] {
+    const benches = [new Bench(machine), new Bench(machine)] as const;
+    const [first, second] = benches;
+    first.sibling = second;
+    second.sibling = first;
+    machine.beforeWrite = () => {
+      for (const bench of benches) bench.#step();
+    };
+    return [first, second];
   }
 
   #step(): void {
@@ -49,6 +63,8 @@ class Bench {
   get ports(): TunePorts {
     return {
       settings: this.machine,
+      other: (name) =>
+        (isMachineSetting(name) && this.sibling?.journal.settings.find((held) => held.name === name)) || null,
       journal: {
         write: (journal) => {
           this.#step();
@@ -237,5 +253,31 @@ describe('settings that were tuned', () => {
     assert.equal(letGo('attach'), '4');
     assert.equal(letGo('tune'), '0-3');
     assert.deepEqual(bench.journal.settings, []);
+  });
+
+  it('of the machine come back with the last device that holds them, whichever dies at any step', () => {
+    const wanted = [{ name: 'guest_halt_poll_ns', to: '200000' }] as const;
+    const hold = (bench: Bench) => {
+      bench.journal = holdSettings(bench.ports, bench.journal, 'tune', wanted);
+    };
+    for (const isFirst of [true, false]) {
+      for (let step = 0, died = true; died; step++) {
+        const devices = Bench.pair(new FakeMachine({ ...shape, haltPollNs: 50_000 }));
+        const [one, two] = isFirst ? devices : devices.toReversed();
+        const now = () => one!.machine.read('guest_halt_poll_ns');
+        died = devices[0].inProcess(() => hold(devices[0]), step);
+        hold(devices[1]);
+        assert.equal(now(), '200000');
+        // One that died before its journal was written holds nothing.
+        const isShared = two!.journal.settings.length > 0;
+        one!.inProcess(() => one!.restore(), step);
+        assert.deepEqual(one!.restore().foreign, []);
+        assert.equal(now(), isShared ? '200000' : '50000', `step ${step}`);
+        two!.inProcess(() => two!.restore(), step);
+        assert.deepEqual(two!.restore().foreign, []);
+        assert.equal(now(), '50000', `step ${step}`);
+        assert.deepEqual([one!.journal.settings, two!.journal.settings], [[], []]);
+      }
+    }
   });
 });

@@ -10,9 +10,16 @@ import { type DeviceId, deviceText } from '../../loader/pins.ts';
 import { driverOf } from '../../loader/preflight/gather/ethtool.ts';
 import { realFiles } from '../../loader/preflight/host-ports.ts';
 import { DeviceSettings } from '../../loader/settings/device-settings.ts';
+import { isMachineSetting } from '../../loader/settings/setting.ts';
 import type { CpuSpec } from '../../steering/queues.ts';
 import { type EthtoolLimits, gatherCpus, gatherTuneFacts, nodeOf, type TuneFacts } from '../../tune/facts.ts';
-import { holdSettings, type Restored, restoreSettings, type TunePorts } from '../../tune/interpreter.ts';
+import {
+  holdSettings,
+  type JournalPort,
+  type Restored,
+  restoreSettings,
+  type TunePorts,
+} from '../../tune/interpreter.ts';
 import {
   type ForeignSetting,
   foreignSettings,
@@ -20,6 +27,7 @@ import {
   type Holder,
   holders,
   type Journal,
+  type OtherHold,
   type WantedSetting,
 } from '../../tune/journal.ts';
 import { orderCpus } from '../../tune/placement.ts';
@@ -66,14 +74,17 @@ export class DeviceTuning {
 
   /** Throws `not_found`, `not_permitted`. */
   facts(device: DeviceId): TuneFacts {
-    return this.#with(device, (settings) =>
-      gatherTuneFacts(device.name, {
+    return this.#with(device, (settings) => {
+      const held = new Set(this.#journal(device, settings).settings.map(({ name }) => name));
+      const other = this.#other(device);
+      return gatherTuneFacts(device.name, {
         files: realFiles,
         settings,
+        heldByOthers: (name) => !held.has(name) && other(name) !== null,
         sysfs: settings.root,
         ethtool: (features) => this.#limits(device, features),
-      }),
-    );
+      });
+    });
   }
 
   /** Whether the device itself delays receive interrupts by a time that can be set. Throws `not_found`. */
@@ -98,23 +109,44 @@ export class DeviceTuning {
   hold(device: DeviceId, by: Holder, wanted: readonly WantedSetting[]): void {
     if (wanted.length === 0) return;
     this.#with(device, (settings) => {
-      holdSettings(this.#ports(settings), this.#journal(device, settings), by, wanted);
+      holdSettings(this.#ports(device, settings), this.#journal(device, settings), by, wanted);
     });
   }
 
-  /** Puts back what these hold. A device that is gone took its settings along. */
+  /** Puts back what these hold. A device that is gone took its settings along, but not those of the machine. */
   restore(device: DeviceId, by: readonly Holder[] = holders, force = false): Released {
     const kept = this.#journals.read(device);
     if (kept === null) return nothing;
     try {
       return this.#with(device, (settings) =>
-        restoreSettings(this.#ports(settings), this.#journal(device, settings), by, force),
+        restoreSettings(this.#ports(device, settings), this.#journal(device, settings), by, force),
       );
     } catch (error) {
       if (!(error instanceof VnicError && error.code === 'not_found')) throw error;
-      this.#journals.write({ ...kept, settings: [] });
+      return this.#restoreMachine(kept, [], force);
+    }
+  }
+
+  /**
+   * Puts back what a device that is gone held of the machine's settings.
+   *
+   * @param rest what stays in the journal
+   */
+  #restoreMachine(kept: Journal, rest: Journal['settings'], force: boolean): Released {
+    const { device } = kept;
+    const machine = machineSettingsIn(kept);
+    const unsettled = kept.unsettled.filter((name) => !isMachineSetting(name));
+    const journal: JournalPort = {
+      write: ({ settings }) => this.#journals.write({ ...kept, settings: [...rest, ...settings], unsettled }),
+    };
+    if (machine.length === 0) {
+      journal.write({ ...kept, settings: [] });
       return nothing;
     }
+    // They are in every namespace, and the device's may be gone too.
+    using settings = new DeviceSettings(this.#native, { ...device, netns: null });
+    const ports = { ...this.#ports(device, settings), journal };
+    return restoreSettings(ports, { ...kept, settings: machine }, holders, force);
   }
 
   /** From here on everything is put back, even if this process dies: by whoever comes next. */
@@ -124,14 +156,18 @@ export class DeviceTuning {
   }
 
   /**
-   * Finishes what a process that died was putting back, and puts back what an attachment held that is no more. Trouble with
-   * one device keeps no other from it.
+   * Finishes what a process that died was putting back, and puts back what an attachment held that is no more, and of the
+   * machine's settings what a device held that is gone. Trouble with one device keeps no other from it.
    */
   settle(isAttached: (device: DeviceId) => boolean): void {
     for (const device of this.#journals.devices()) {
       try {
         const journal = this.#journals.read(device);
-        if (journal !== null) this.#settle(journal, isAttached(device));
+        if (journal === null) continue;
+        if (machineSettingsIn(journal).length > 0 && this.#isGone(journal)) {
+          const rest = journal.settings.filter(({ name }) => !isMachineSetting(name));
+          this.#restoreMachine(journal, rest, false);
+        } else this.#settle(journal, isAttached(device));
       } catch (error) {
         // A damaged journal was set aside; what cannot be put back is tried again.
         if (!(error instanceof VnicError)) throw error;
@@ -156,17 +192,40 @@ export class DeviceTuning {
     return inNetns(this.#native, device.netns, () => limitsOf(this.#native, device.name, features));
   }
 
-  #ports(settings: DeviceSettings): TunePorts {
-    return { settings, journal: this.#journals };
+  #ports(device: DeviceId, settings: DeviceSettings): TunePorts {
+    return { settings, journal: this.#journals, other: this.#other(device) };
+  }
+
+  /** What the journals of the other devices hold of the machine's settings. */
+  #other(device: DeviceId): OtherHold {
+    return (name) => {
+      if (!isMachineSetting(name)) return null;
+      const others = this.#journals.devices().filter((other) => deviceText(other) !== deviceText(device));
+      const held = others.flatMap((other) => {
+        const journal = this.#journals.read(other);
+        return journal === null ? [] : machineSettingsIn(journal);
+      });
+      return held.find((setting) => setting.name === name) ?? null;
+    };
   }
 
   /** What was changed before the machine was started, or of a device that had the name before, is no more. */
   #journal(device: DeviceId, settings: DeviceSettings): Journal {
-    const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-    const ifindex = Number(readFileSync(`${settings.folder}/ifindex`, 'utf8'));
+    const ifindex = ifindexOf(settings);
     const kept = this.#journals.read(device);
-    if (kept !== null && kept.bootId === bootId && kept.ifindex === ifindex) return kept;
-    return { device, bootId, ifindex, settings: [], unsettled: [], ending: [] };
+    if (kept !== null && kept.bootId === bootId() && kept.ifindex === ifindex) return kept;
+    const machine = kept === null ? [] : machineSettingsIn(kept);
+    return { device, bootId: bootId(), ifindex, settings: machine, unsettled: [], ending: [] };
+  }
+
+  /** Whether there is no such device any more, or another one with its name. */
+  #isGone({ device, ifindex }: Journal): boolean {
+    try {
+      return this.#with(device, (settings) => ifindexOf(settings) !== ifindex);
+    } catch (error) {
+      if (!(error instanceof VnicError && error.code === 'not_found')) throw error;
+      return true;
+    }
   }
 
   #with<T>(device: DeviceId, action: (settings: DeviceSettings) => T): T {
@@ -178,6 +237,19 @@ export class DeviceTuning {
     }
     return action(settings);
   }
+}
+
+function bootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+}
+
+function ifindexOf({ folder }: DeviceSettings): number {
+  return Number(readFileSync(`${folder}/ifindex`, 'utf8'));
+}
+
+/** What is held of the machine's settings. They end with the machine. */
+function machineSettingsIn(journal: Journal): HeldSetting[] {
+  return journal.bootId === bootId() ? journal.settings.filter(({ name }) => isMachineSetting(name)) : [];
 }
 
 /** @param features of a virtio device: character i is bit i */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The settings of one device on this machine: sysfs of its namespace, /proc/irq, ethtool. Everything that reads or writes
+ * The settings of one device, and of this machine: sysfs of its namespace, /proc/irq, ethtool. Everything that reads or writes
  * such a setting does it here.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ import type { Native } from '../ffi/index.ts';
 import { inNetns } from '../netns.ts';
 import type { DeviceId } from '../pins.ts';
 import { Sysfs } from '../sysfs.ts';
-import type { SettingName, SettingsPort } from './setting.ts';
+import { isMachineSetting, type SettingName, type SettingsPort } from './setting.ts';
 
 interface EthtoolSetting {
   /** Null: the device has no such setting. */
@@ -120,6 +120,7 @@ export class DeviceSettings implements SettingsPort, Disposable {
 
   #fileOf(name: SettingName): string {
     if (name.startsWith('irq-')) return `/proc/irq/${name.slice('irq-'.length)}`;
+    if (isMachineSetting(name)) return `${this.root}/module/haltpoll/parameters/${name}`;
     return name.includes('/') ? `${this.folder}/queues/${name}` : `${this.folder}/${name}`;
   }
 

@@ -19,7 +19,10 @@ const tags = [
   { name: 'rules', description: 'What is dropped, limited, or sent to which queues.' },
   { name: 'azs', description: 'Availability zones: their queues, failure and recovery.' },
   { name: 'dataplane', description: 'Queues, flows, the steering table, and what it would do with a packet.' },
-  { name: 'tuning', description: 'The host side of a device: interrupts, XPS, RPS, rings, channels, coalescing.' },
+  {
+    name: 'tuning',
+    description: 'The host side of a device: interrupts, XPS, RPS, rings, channels, coalescing, halt polling.',
+  },
   { name: 'daemon', description: 'The daemon itself: readiness, metrics, events.' },
 ];
 

@@ -56,6 +56,9 @@ const LARGEST_RX_RING = 1024;
 /** Polls that find nothing before interrupts are on again (Documentation/networking/napi.rst). */
 export const DEFERRED_POLLS = 2;
 
+/** ns: how long the kernel lets idle CPUs of a guest poll by default (drivers/cpuidle/governors/haltpoll.c). */
+const HALT_POLL_NS = 200_000;
+
 type Wanted = readonly [name: SettingName, to: string, why: string];
 
 /** Throws `invalid_config` for a NUMA node without CPUs. */
@@ -86,11 +89,14 @@ export function planTuning(facts: TuneFacts, spec: TuneSpec): TunePlan {
     ),
     ...wantedRps(attached, queues),
     ...wantedCoalescing(facts, spec),
+    ...wantedHaltPolling(facts, attached),
   ];
   const settings = wanted.flatMap(([name, to, why]): PlannedSetting[] => {
     const from = facts.settings.get(name) ?? null;
     // The driver sets interrupts and XPS anew with the channels: what stays has to be put there again, and back.
-    if (from === to && !(changesChannels && name !== 'channels/combined')) return [];
+    // What another device holds goes back with it, unless this one holds it too.
+    const mayGo = (changesChannels && name !== 'channels/combined') || facts.heldByOthers.has(name);
+    if (from === to && !mayGo) return [];
     if (from === null && !(changesChannels && isOfQueue(name))) return [];
     return [{ name, from, to, why }];
   });
@@ -187,6 +193,17 @@ export function napiCoalescing(usecs: number): (readonly [name: SettingName, to:
     ['gro_flush_timeout', String(usecs * 1000)],
     ['napi_defer_hard_irqs', String(usecs === 0 ? 0 : DEFERRED_POLLS)],
   ];
+}
+
+/** Of no effect with another driver or governor. One that is higher is somebody's choice. */
+function wantedHaltPolling(facts: TuneFacts, attached: AttachedFacts | null): Wanted[] {
+  const { idle, cpus, settings, heldByOthers } = facts;
+  if (attached === null || cpus.length < 2 || idle.driver !== 'haltpoll' || idle.governor !== 'haltpoll') return [];
+  if (Number(settings.get('guest_halt_poll_ns') ?? HALT_POLL_NS) > HALT_POLL_NS) return [];
+  const why = heldByOthers.has('guest_halt_poll_ns')
+    ? 'another device has set it; it stays until both are put back'
+    : `to wake a halted CPU takes an interrupt by the hypervisor; instead it polls up to ${HALT_POLL_NS / 1e6} ms before it sleeps, and is busy that long`;
+  return [['guest_halt_poll_ns', String(HALT_POLL_NS), why]];
 }
 
 function notesOn(facts: TuneFacts, spec: TuneSpec): TuneNote[] {

@@ -25,6 +25,9 @@ interface TuneResult {
   interrupted: boolean;
 }
 
+/** Of the machine: planned for what is attached where its governor is haltpoll and the value is below 200000. */
+const haltPolling = 'guest_halt_poll_ns';
+
 const fixed = { adaptive_coalesce: false, coalesce_usecs: 50 };
 
 describe('vnicctl tune', function () {
@@ -222,7 +225,11 @@ describe('vnicctl tune', function () {
     const tuning = new DeviceTuning(loadNative(), rig.stateFolder);
     // Killed before it took the dataplane off: nothing has happened.
     tuning.end(device());
-    assert.equal(tune(null, true).held.length, 1);
+    const held = tune(null, true).held.map(({ name }) => name);
+    assert.deepEqual(
+      held.filter((name) => name !== haltPolling),
+      ['rx-9/rps_cpus'],
+    );
     assert.deepEqual(tune(null, true).settings, []);
     rig.ok(['detach', 'vnic0']);
     assert.match(readings(), /rx-9\/rps_cpus [0,]*1$/m);

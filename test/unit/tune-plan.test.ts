@@ -240,6 +240,36 @@ describe('a tuning plan', () => {
     ]);
   });
 
+  it('lets CPUs that packets are handed to poll before they halt, on a guest whose governor does that', () => {
+    const haltpoll = { driver: 'haltpoll', governor: 'haltpoll' };
+    const guest: MachineShape = { ...oneNode, idle: haltpoll, haltPollNs: 0 };
+    const attached = { queueCpus: [0, 1, 2, 3], steersTx: true, redirect: 'cpumap' as const };
+    const polling = (shape: MachineShape, more: Partial<TuneSpec> = {}, heldByOthers = false) =>
+      planTuning(new FakeMachine(shape).facts(heldByOthers), { ...asked, attached, ...more }).settings.filter(
+        ({ name }) => name === 'guest_halt_poll_ns',
+      );
+    const [planned] = polling(guest);
+    assert.deepEqual([planned?.from, planned?.to], ['0', '200000']);
+    assert.match(planned?.why ?? '', /polls up to 0\.2 ms before it sleeps, and is busy that long/);
+    assert.equal(polling({ ...guest, haltPollNs: 199_999 }).length, 1);
+    for (const [left, shape] of [
+      ['the default', { ...guest, haltPollNs: 200_000 }],
+      ['a higher value', { ...guest, haltPollNs: 400_000 }],
+      ['another driver', { ...guest, idle: { ...haltpoll, driver: 'intel_idle' } }],
+      ['another governor', { ...guest, idle: { ...haltpoll, governor: 'menu' } }],
+      ['no cpuidle', { ...oneNode, haltPollNs: 0 }],
+      ['no such file', { ...oneNode, idle: haltpoll }],
+      ['one CPU', { ...guest, cores: 1 }],
+    ] as const) {
+      assert.deepEqual(polling(shape), [], left);
+    }
+    assert.deepEqual(polling(guest, { attached: null }), [], 'not attached');
+    const [shared] = polling({ ...guest, haltPollNs: 200_000 }, {}, true);
+    assert.deepEqual([shared?.from, shared?.to], ['200000', '200000']);
+    assert.match(shared?.why ?? '', /another device has set it/);
+    assert.deepEqual(polling({ ...guest, haltPollNs: 400_000 }, {}, true), []);
+  });
+
   it('leaves interrupts to irqbalance where it runs, and tells', () => {
     const plan = planTuning(new FakeMachine({ ...oneNode, irqbalance: true }).facts(), asked);
     assert.deepEqual(namesOf(plan.settings, /^irq-/), []);

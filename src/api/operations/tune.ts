@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Tuning of the host side of a device: interrupts, XPS, RPS, rings, channels, coalescing. */
+/** Tuning of the host side of a device: interrupts, XPS, RPS, rings, channels, coalescing, halt polling. */
 import { z } from 'zod';
 import { restoreTuning, tuneDevice, tuningStatus } from '../../app/tuning/tune-device.ts';
 import { parseDevice } from '../../config/device.ts';
@@ -44,7 +44,7 @@ export const applyTuning = operation({
   method: 'post',
   path: '/api/v1/devices/{device}/tune',
   tag: 'tuning',
-  summary: 'Set interrupts, XPS, RPS, rings, channels and coalescing as the configuration asks for',
+  summary: 'Set interrupts, XPS, RPS, rings, channels, coalescing and halt polling as the configuration asks for',
   description:
     'With dryRun the plan alone. What is there before is kept until it is put back by a restore or a detach.',
   access: 'write',

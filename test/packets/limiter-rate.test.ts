@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, rmSync } from 'node:fs';
+import { constants, setPriority } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Dataplane } from '../../src/app/dataplane.ts';
@@ -26,6 +27,14 @@ const TOLERANCE = 0.01;
 const FIRST_PORT = 7000;
 /** Never reached: the children are ended by a signal. */
 const REPEAT = 2_000_000_000;
+/** Of each counter, of which the quickest counts. */
+const READINGS = 10;
+
+interface Reading {
+  passed: bigint;
+  offered: bigint;
+  ns: bigint;
+}
 
 interface LimitCase {
   rate: string;
@@ -66,6 +75,8 @@ describe('a limit keeps its rate within 1 % over five seconds', () => {
   let children: ChildProcess[] = [];
 
   before(() => {
+    // The load has both CPUs, and who reads what it did must not wait for them.
+    setPriority(constants.priority.PRIORITY_HIGHEST);
     ensureBpffs(native);
     mkdirSync(folder);
     dataplane = Dataplane.create(native, {
@@ -90,6 +101,7 @@ describe('a limit keeps its rate within 1 % over five seconds', () => {
   after(() => {
     dataplane.close();
     rmSync(folder, { recursive: true, force: true });
+    setPriority(constants.priority.PRIORITY_NORMAL);
   });
 
   /** Starts one child for each CPU; its packets go round over the ports, then through the dataplane. */
@@ -120,11 +132,18 @@ describe('a limit keeps its rate within 1 % over five seconds', () => {
     );
   }
 
-  /** Frames that passed and were offered, and when they were read. */
-  function readSlot(slot: number): { passed: bigint; offered: bigint; ns: bigint } {
-    const before = process.hrtime.bigint();
-    const { packets: offered, droppedPackets } = dataplane.ruleCounters(slot);
-    return { passed: offered - droppedPackets, offered, ns: (before + process.hrtime.bigint()) / 2n };
+  /**
+   * Frames that passed and were offered, and when they were read. What is offered between two counters' reading counts as
+   * passed, so the quickest of some readings is taken.
+   */
+  function readSlot(slot: number): Reading {
+    const readings = Array.from({ length: READINGS }, (): Reading & { tookNs: bigint } => {
+      const before = process.hrtime.bigint();
+      const { packets: offered, droppedPackets } = dataplane.ruleCounters(slot);
+      const after = process.hrtime.bigint();
+      return { passed: offered - droppedPackets, offered, ns: (before + after) / 2n, tookNs: after - before };
+    });
+    return readings.reduce((quickest, one) => (one.tookNs < quickest.tookNs ? one : quickest));
   }
 
   for (const [group, cases] of [

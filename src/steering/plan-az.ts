@@ -40,8 +40,7 @@ export function effectiveQueues(state: Pick<SteeringState, 'queues' | 'failedAzs
 }
 
 /** What each row may use in a state. */
-export function usesIn(state: SteeringState): RowUse[] {
-  const lending = lendingOf(state);
+export function usesIn(state: SteeringState, lending = lendingOf(state)): RowUse[] {
   if (lending !== null) return lendingUses(state, lending);
   return rowUses({ queues: effectiveQueues(state), azs: state.azs });
 }
@@ -59,7 +58,7 @@ export function planInput(state: SteeringState, formerUses: readonly RowUse[], b
     azs,
     home: lending === null ? home : lendHome(home, lending, borrowers ?? planBorrowers(state)),
     current,
-    uses: usesIn(state),
+    uses: usesIn(state, lending),
     formerUses,
   };
 }

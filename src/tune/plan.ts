@@ -57,7 +57,7 @@ const LARGEST_RX_RING = 1024;
 export const DEFERRED_POLLS = 2;
 
 /** ns: how long the kernel lets idle CPUs of a guest poll by default (drivers/cpuidle/governors/haltpoll.c). */
-const HALT_POLL_NS = 200_000;
+export const HALT_POLL_NS = 200_000;
 
 type Wanted = readonly [name: SettingName, to: string, why: string];
 

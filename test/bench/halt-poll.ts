@@ -7,9 +7,6 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 
 const DRIVER = '/sys/devices/system/cpu/cpuidle/current_driver';
 const SETTING = '/sys/module/haltpoll/parameters/guest_halt_poll_ns';
-/** The kernel's default. */
-export const POLL_NS = 200_000;
-
 /** Null, or why it cannot be set on this machine. */
 export function withoutHaltPoll(): string | null {
   const driver = existsSync(DRIVER) ? readFileSync(DRIVER, 'utf8').trim() : 'none';

@@ -10,7 +10,8 @@ import {
   readLatencyCells,
   summarizeLatency,
 } from '../../src/telemetry/counters.ts';
-import { POLL_NS, setHaltPoll, withoutHaltPoll } from './halt-poll.ts';
+import { HALT_POLL_NS } from '../../src/tune/plan.ts';
+import { setHaltPoll, withoutHaltPoll } from './halt-poll.ts';
 import { LiveRig, pinSender, TARGET_CPU, type TimedRedirect } from './live-rig.ts';
 import { summary } from './measure.ts';
 import { loadDataplane } from './packet-subjects.ts';
@@ -43,7 +44,7 @@ const places = [
   { load: 0.5, group: 32 },
 ] as const;
 
-const pollNs = { polls: POLL_NS, halts: 0 } as const;
+const pollNs = { polls: HALT_POLL_NS, halts: 0 } as const;
 
 const idleText: Readonly<Record<Idle, string>> = {
   polls: 'CPU polls before it halts',

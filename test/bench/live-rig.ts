@@ -23,6 +23,7 @@ import { removeNamespace, run, runInNamespace, sweepStaleNamespaces } from '../r
 import { rigObject } from '../rig/objects.ts';
 import { packet } from '../support/packet.ts';
 import { quietIpv6 } from '../support/quiet-ipv6.ts';
+import { runOnCpus } from '../support/run-on-cpus.ts';
 import { flowOrder } from './packet-subjects.ts';
 
 const EINTR = -4;
@@ -212,22 +213,19 @@ export class LiveRig implements Disposable {
     return this.#control.count(0, this.#fields.control.at('next'));
   }
 
-  /** Sends at that rate. Returns how much of it was sent: what was due while the sender stood still is left out. */
-  pace({ packets, ratePps, group }: Pace): number {
+  /** Sends at that rate; what was due while the sender stood still is not made up for. */
+  pace({ packets, ratePps, group }: Pace): void {
     const { control } = this.#fields;
-    const set = (field: 'gap_ns' | 'due_ns' | 'late', value: number): void =>
-      this.#control.setU64(0, control.at(field), BigInt(Math.round(value)));
-    for (const field of ['due_ns', 'late'] as const) set(field, 0);
-    for (const field of ['group', 'left'] as const)
-      this.#control.setU32(0, control.at(field), field === 'group' ? group : 0);
-    set('gap_ns', (group * 1e9) / ratePps);
+    const gapAt = control.at('gap_ns');
+    this.#control.setU64(0, control.at('due_ns'), 0n);
+    this.#control.setU32(0, control.at('group'), group);
+    this.#control.setU32(0, control.at('left'), 0);
+    this.#control.setU64(0, gapAt, BigInt(Math.round((group * 1e9) / ratePps)));
     try {
       this.send(packets, group);
     } finally {
-      set('gap_ns', 0);
+      this.#control.setU64(0, gapAt, 0n);
     }
-    const late = this.#control.count(0, control.at('late')) * group;
-    return packets / (packets + late);
   }
 
   /** Share of the time in which this thread's CPU is away from a program for longer than 5 us, whatever takes it. */
@@ -305,10 +303,8 @@ export class LiveRig implements Disposable {
 
 /** The sender stays on one CPU, as a network card's queue does, and ahead of what else runs there. */
 export function pinSender(native: Native, cpu: number): Disposable {
-  const mask = native.memory.alloc(128);
   const all = native.memory.alloc(128).fill(255);
-  mask[cpu >> 3] = 1 << (cpu & 7);
-  native.check(native.libc.sched_setaffinity(0, mask.length, mask), 'sched_setaffinity', `CPU ${cpu}`);
+  runOnCpus({ native, cpus: [cpu] });
   setPriority(-15);
   return {
     [Symbol.dispose]: () => {

@@ -39,7 +39,6 @@ struct bench_control {
 	__u32 follow;			/* 1: the sink remembers the queue of each known flow */
 	__u64 gap_ns;			/* from one group of packets to the next; 0: as fast as they go */
 	__u64 due_ns;			/* the next group, CLOCK_MONOTONIC; 0: at once */
-	__u64 late;			/* groups that were not made up for, because the sender stood still for so long */
 	__u32 group;			/* packets in a group */
 	__u32 left;			/* of this group */
 	__u64 first_look_ns;		/* of bench_look_away, CLOCK_MONOTONIC; 0: none yet */
@@ -138,10 +137,8 @@ static __always_inline void bench_wait(struct bench_control *control)
 	now = bpf_ktime_get_ns();
 	if (due && now < due)
 		bpf_loop(BENCH_LOOKS, bench_is_due, &due, 0);
-	else if (!due || now - due > BENCH_SLACK_NS) {
-		control->late += due ? (now - due) / control->gap_ns : 0;
+	else if (!due || now - due > BENCH_SLACK_NS)
 		due = now;
-	}
 	control->due_ns = due + control->gap_ns;
 }
 

@@ -2,6 +2,7 @@
 /** The generator's process: pinned to one CPU, paced, bounded; ends with its parent. */
 import { setPriority } from 'node:os';
 import { loadNative, type Native } from '../../src/loader/ffi/index.ts';
+import { runOnCpus } from '../support/run-on-cpus.ts';
 import { GeneratorKernel, type StreamPlan } from './generator-kernel.ts';
 
 /** A stream and its pace. */
@@ -62,9 +63,7 @@ const generatorNice = -15;
 
 function pinToCpu(native: Native, cpu: number): void {
   setPriority(generatorNice);
-  const mask = native.memory.alloc(128);
-  mask[cpu >> 3] = 1 << (cpu & 7);
-  native.check(native.libc.sched_setaffinity(0, mask.length, mask), 'sched_setaffinity', `CPU ${cpu}`);
+  runOnCpus({ native, cpus: [cpu] });
 }
 
 class Generator {

@@ -8,6 +8,7 @@ import { constants, setPriority } from 'node:os';
 import { Fd } from '../../src/loader/fd.ts';
 import { loadNative } from '../../src/loader/ffi/index.ts';
 import { ProgramRunner } from '../../src/loader/program.ts';
+import { runOnCpus } from './run-on-cpus.ts';
 
 export interface LoadPlan {
   program: string;
@@ -21,9 +22,7 @@ const native = loadNative();
 process.once('message', ({ program, cpu, frame, repeat }: LoadPlan) => {
   // Others on the machine must not take the CPU away for so long that credit is lost.
   setPriority(constants.priority.PRIORITY_HIGHEST);
-  const mask = native.memory.alloc(128);
-  mask[cpu >> 3] = 1 << (cpu & 7);
-  native.check(native.libc.sched_setaffinity(0, mask.length, mask), 'sched_setaffinity');
+  runOnCpus({ native, cpus: [cpu] });
   // Open until the process ends: the run begins after this function has returned.
   const fd = new Fd(native, native.check(native.libbpf.bpf_obj_get(program), 'bpf_obj_get'));
   const runner = new ProgramRunner(native, fd, { maxInputBytes: 2048 });

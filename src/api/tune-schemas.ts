@@ -13,9 +13,10 @@ export const coalescingStatus = z
     delayUsecs: count.meta({ description: 'allowed now; 0: settings are as they were before' }),
     packetsPerSecond: z.number(),
     changes: count,
-    via: z
-      .enum(['ethtool', 'napi'])
-      .meta({ description: 'napi: the device cannot delay interrupts, a timer polls it' }),
+    via: z.enum(['ethtool', 'napi', 'none']).meta({
+      description:
+        'napi: the device cannot delay interrupts, a timer polls it; none: it raises no interrupts, and there is nothing to delay',
+    }),
     stopped: z.string().nullable().meta({ description: 'why it does not go on; null: it does' }),
   })
   .meta({ id: 'CoalescingStatus', description: 'How long interrupts may be delayed, set by the load.' });

@@ -2,7 +2,7 @@
 /** What a daemon sets by the load of a device, and when it lets go. */
 import assert from 'node:assert/strict';
 import { AutoCoalescing, type CoalescedDevice } from '../../src/app/tuning/auto-coalescing.ts';
-import type { Released, TuningStatus } from '../../src/app/tuning/device-tuning.ts';
+import type { InterruptDelay, Released, TuningStatus } from '../../src/app/tuning/device-tuning.ts';
 import { VnicError } from '../../src/errors.ts';
 import type { SettingName } from '../../src/loader/settings/setting.ts';
 import { holdSettings, restoreSettings, type TunePorts } from '../../src/tune/interpreter.ts';
@@ -25,6 +25,7 @@ class Setting {
   packets = 0n;
   nowMs = 0;
   refuseUsecs = false;
+  interruptDelay: InterruptDelay | null = null;
   readonly device: CoalescedDevice = {
     record: { device: { name: 'eth0', netns: null } },
     config: { coalesceUsecs: 64, adaptiveCoalesce: true, adaptiveThreshold: 1000 },
@@ -60,7 +61,7 @@ class Setting {
             this.journal = restored.journal;
             return restored;
           },
-          delaysInterrupts: () => this.values.has('coalesce/rx-usecs'),
+          interruptDelay: () => this.interruptDelay ?? (this.values.has('coalesce/rx-usecs') ? 'ethtool' : 'napi'),
         },
       },
     });
@@ -126,6 +127,15 @@ describe('adaptive coalescing of a daemon', () => {
       );
       assert.deepEqual(setting.napi, ['0', '0']);
     }
+  });
+
+  it('delays nothing where the device raises no interrupts, and tells the load', () => {
+    const setting = new Setting();
+    setting.interruptDelay = 'none';
+    setting.traffic(100_000, 5);
+    const { delayUsecs, packetsPerSecond, via, stopped } = setting.device.coalescing!;
+    assert.deepEqual([delayUsecs, packetsPerSecond, via, stopped], [0, 100_000, 'none', null]);
+    assert.deepEqual([setting.napi, setting.events], [['0', '0'], []]);
   });
 
   it('is off by one switch, by coalesce_usecs 0, and when the daemon ends', () => {

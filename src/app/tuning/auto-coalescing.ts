@@ -9,7 +9,7 @@ import type { SettingName } from '../../loader/settings/setting.ts';
 import { type CoalescingState, ladder, nextStep, quiet } from '../../tune/coalescing.ts';
 import type { WantedSetting } from '../../tune/journal.ts';
 import { napiCoalescing } from '../../tune/plan.ts';
-import type { DeviceTuning } from './device-tuning.ts';
+import type { DeviceTuning, InterruptDelay } from './device-tuning.ts';
 
 /** How it stands with a device. */
 export interface CoalescingStatus {
@@ -18,8 +18,7 @@ export interface CoalescingStatus {
   packetsPerSecond: number;
   /** Since the device was opened. */
   changes: number;
-  /** Whether the device delays interrupts itself, or NAPI polls it by a timer. */
-  via: 'ethtool' | 'napi';
+  via: InterruptDelay;
   /** Why it does not go on; null: it does. */
   stopped: string | null;
 }
@@ -40,7 +39,7 @@ export interface AutoCoalescingOptions<Device extends CoalescedDevice> {
   controller: {
     heldOpen(): Device[];
     locked<T>(action: () => T): T;
-    tuning: Pick<DeviceTuning, 'status' | 'hold' | 'restore' | 'delaysInterrupts'>;
+    tuning: Pick<DeviceTuning, 'status' | 'hold' | 'restore' | 'interruptDelay'>;
   };
   /** Packets that the device has received since it was attached. */
   received: (device: Device) => bigint;
@@ -91,6 +90,8 @@ export class AutoCoalescing<Device extends CoalescedDevice> {
     followed.packets = packets;
     followed.atMs = nowMs;
     followed.status.packetsPerSecond = packetsPerSecond;
+    // Who fills the ring of such a device has it polled at once. By a timer it would be polled later, and saves nothing.
+    if (followed.status.via === 'none') return;
     followed.state = nextStep(followed.state, packetsPerSecond, { coalesceUsecs, threshold });
     const delays = ladder(coalesceUsecs);
     const delayUsecs = delays[followed.state.step]!;
@@ -100,7 +101,7 @@ export class AutoCoalescing<Device extends CoalescedDevice> {
   #begin(device: Device, packets: bigint, atMs: number): Followed {
     // What a daemon that was killed left.
     this.#release(device);
-    const via = this.#options.controller.tuning.delaysInterrupts(device.record.device) ? 'ethtool' : 'napi';
+    const via = this.#options.controller.tuning.interruptDelay(device.record.device);
     const status: CoalescingStatus = { delayUsecs: 0, packetsPerSecond: 0, changes: 0, via, stopped: null };
     const followed = { state: quiet, packets, atMs, status };
     this.#followed.set(device, followed);
@@ -185,7 +186,7 @@ const coalescingSettings: ReadonlySet<SettingName> = new Set([
 ] as const);
 
 /** With every value that may follow, so that none of them is taken for somebody else's. */
-function wanted(via: CoalescingStatus['via'], delayUsecs: number, delays: readonly number[]): WantedSetting[] {
+function wanted(via: 'ethtool' | 'napi', delayUsecs: number, delays: readonly number[]): WantedSetting[] {
   const of = (usecs: number): (readonly [name: SettingName, to: string])[] =>
     via === 'napi'
       ? napiCoalescing(usecs)

@@ -37,6 +37,9 @@ import { JournalStore } from './journal-store.ts';
 const VIRTIO_NET_F_NOTF_COAL = 53;
 const VIRTIO_F_RING_RESET = 40;
 
+/** The device itself; NAPI, which polls it by a timer meanwhile; none: the device raises no interrupts. */
+export type InterruptDelay = 'ethtool' | 'napi' | 'none';
+
 /** A setting that is held, and what it is now. */
 export interface HeldNow extends HeldSetting {
   /** Null: it is gone. */
@@ -87,10 +90,13 @@ export class DeviceTuning {
     });
   }
 
-  /** Whether the device itself delays receive interrupts by a time that can be set. Throws `not_found`. */
-  delaysInterrupts(device: DeviceId): boolean {
-    return this.#with(device, (settings) => this.#limits(device, realFiles.read(`${settings.folder}/device/features`)))
-      .rxUsecs;
+  /** What can delay the device's receive interrupts by a time that can be set. Throws `not_found`. */
+  interruptDelay(device: DeviceId): InterruptDelay {
+    return this.#with(device, ({ folder }) => {
+      // A device without a bus, such as veth, has no interrupts.
+      if (!existsSync(`${folder}/device`)) return 'none';
+      return this.#limits(device, realFiles.read(`${folder}/device/features`)).rxUsecs ? 'ethtool' : 'napi';
+    });
   }
 
   /** Throws `not_found`, `not_permitted`. */

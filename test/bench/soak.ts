@@ -35,7 +35,7 @@ async function benchSoak(): Promise<{ results: DistributionResult[]; samples: So
   await daemon.run();
   try {
     await attachByDaemon(rig, daemon);
-    const { samples, scrapeMs } = await soak(rig, daemon, {
+    const { samples, scrapeMs, lost } = await soak(rig, daemon, {
       seconds: minutes * 60,
       scrapesPerSecond: 1,
       flows: FLOWS,
@@ -61,6 +61,7 @@ async function benchSoak(): Promise<{ results: DistributionResult[]; samples: So
         { name: 'anonymous', unit: 'MiB', promise: null, method },
       ),
       distribution(scrapeMs, { name: 'scrape', unit: 'ms', promise: null, method }),
+      distribution([lost], { name: 'packets lost', unit: 'packets', promise: 0, method }),
     ];
     return { results, samples };
   } finally {

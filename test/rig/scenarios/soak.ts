@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TestDaemon } from '../../support/daemon.ts';
+import { attachChecker } from '../checker.ts';
 import { makeFlows } from '../flows.ts';
 import { startGenerator } from '../generator.ts';
 import type { Rig } from '../topology.ts';
@@ -55,6 +56,7 @@ export interface SoakResult {
   scrapes: number;
   scrapeMs: number[];
   sent: number;
+  lost: number;
 }
 
 /** The rig's device is attached by the daemon. */
@@ -62,8 +64,10 @@ export async function soak(rig: Rig, daemon: TestDaemon, options: SoakOptions): 
   const { seconds, scrapesPerSecond, everySeconds, onSample } = options;
   const flows = makeFlows({ azs: rig.azs, host: rig.host, count: options.flows });
   const durationMs = seconds * 1000 + 60_000;
-  const generator = await startGenerator(rig, { flows, ratePps: options.ratePps, durationMs });
-  const result: SoakResult = { samples: [], scrapes: 0, scrapeMs: [], sent: 0 };
+  // It takes the packets from the host, which would answer each with an ICMP error.
+  using checker = attachChecker(rig, { flows });
+  const generator = await startGenerator(rig, { flows, ratePps: options.ratePps, durationMs, tickMs: 10 });
+  const result: SoakResult = { samples: [], scrapes: 0, scrapeMs: [], sent: 0, lost: 0 };
   const start = performance.now();
   let sampleAt = 0;
   for (;;) {
@@ -80,8 +84,9 @@ export async function soak(rig: Rig, daemon: TestDaemon, options: SoakOptions): 
     const dueMs = start + (result.scrapes * 1000) / scrapesPerSecond - performance.now();
     if (dueMs > 0) await sleep(dueMs);
   }
-  result.sent = (await generator.stop()).sent;
-  return result;
+  const sent = await generator.stop();
+  await checker.settled(sent.sent);
+  return { ...result, sent: sent.sent, lost: checker.report(sent.sentByFlow).lost };
 }
 
 /**

@@ -23,6 +23,7 @@ import { setUrgency, type Urgency } from '../loader/scheduling.ts';
 import { receivedPackets } from '../telemetry/counters.ts';
 import { Exposition } from '../telemetry/metrics/exposition.ts';
 import type { EngineOptions, FromEngine, ToEngine } from './engine.ts';
+import { withRoomFor } from './heap-room.ts';
 import type { MetricsRequest } from './metrics.ts';
 import { transferOf } from './transfer.ts';
 
@@ -70,7 +71,8 @@ async function perform(message: Exclude<ToEngine, { kind: 'metrics' }>): Promise
   switch (message.kind) {
     case 'call': {
       const operation = operationsById.get(message.operation)!;
-      const response = await dispatch(context, operation, message.request);
+      const bytes = message.request.body?.length ?? 0;
+      const response = await withRoomFor(bytes, () => dispatch(context, operation, message.request));
       send({ kind: 'answer', id: message.id, response }, transferOf(response.body));
       if (operation.method !== 'get') monitor.refresh();
       controller.rest();

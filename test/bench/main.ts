@@ -5,31 +5,15 @@ import { Progress } from '../../src/cli/progress.ts';
 import { loadNative } from '../../src/loader/ffi/index.ts';
 import { describeMachine } from './machine.ts';
 import { type BenchOptions, readOptions } from './options.ts';
-import type { BenchContext, Part, PartOutput } from './part.ts';
+import type { BenchContext } from './part.ts';
 import { parts } from './parts.ts';
 import { printPart, printValidation } from './print.ts';
-import { unknownBounds, withQuickBounds } from './quick-bounds.ts';
+import { unknownBounds } from './quick-bounds.ts';
 import { type Results, writeReport } from './report.ts';
-import { isMet, type Result } from './result.ts';
+import { isMissed, runPart } from './run-part.ts';
 import { overallScore, validate } from './validation.ts';
 
 const root = path.join(import.meta.dirname, '../..');
-
-const isMissed = (result: Result): boolean => isMet(result) === false;
-
-/** In the short form a part that missed something is run once more, as the machine may have been busy: twice is a miss. */
-async function runPart(part: Part, context: BenchContext): Promise<[PartOutput, readonly Result[]]> {
-  const output = await part.run(context);
-  if (!context.quick) return [output, output.results];
-  const judged = withQuickBounds(output.results);
-  const missed = judged.filter(isMissed);
-  if (missed.length === 0) return [output, judged];
-  console.log(`(${part.name} once more: ${missed.map(({ name }) => name).join('; ')})`);
-  const again = await part.run(context);
-  const names = new Set(missed.map(({ name }) => name));
-  // What was met the first time is met.
-  return [again, withQuickBounds(again.results).map((one) => (names.has(one.name) ? one : { ...one, bound: null }))];
-}
 
 async function bench(options: BenchOptions): Promise<boolean> {
   const native = loadNative();
@@ -46,12 +30,12 @@ async function bench(options: BenchOptions): Promise<boolean> {
   for (const part of parts.filter(({ name }) => options.parts.includes(name))) {
     const startMs = performance.now();
     progress.showNow(`bench ${part.name}`);
-    const [output, list] = await runPart(part, context);
+    const output = await runPart(part, context);
     progress.clear();
-    results.parts[part.name] = list;
+    results.parts[part.name] = output.results;
     results.plots[part.name] = output.plots ?? [];
     answers = { ...answers, ...output.validation };
-    printPart(part, list);
+    printPart(part, output.results);
     console.log(`  (${((performance.now() - startMs) / 1000).toFixed(0)} s)`);
   }
   results.validation = validate(answers, options.parts);

@@ -35,10 +35,10 @@ export async function benchRest(): Promise<Measured[]> {
     await attachByDaemon(rig, daemon);
     const lags: number[] = [];
     const puts: number[] = [];
-    for (let round = 0; round < 4; round++) {
+    for (let round = 0; round < 2; round++) {
       const result = await checkRuleSetSwitch(rig, daemon, {
         rules: 100_000,
-        switches: 3,
+        switches: 4,
         flows: 2000,
         ratePps: 100_000,
       });

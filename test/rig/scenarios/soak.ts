@@ -53,9 +53,9 @@ export interface SoakSample extends ProcessMemory {
 
 export interface SoakResult {
   samples: SoakSample[];
-  scrapes: number;
+  /** Of each scrape. */
   scrapeMs: number[];
-  sent: number;
+  /** Packets. */
   lost: number;
 }
 
@@ -67,26 +67,26 @@ export async function soak(rig: Rig, daemon: TestDaemon, options: SoakOptions): 
   // It takes the packets from the host, which would answer each with an ICMP error.
   using checker = attachChecker(rig, { flows });
   const generator = await startGenerator(rig, { flows, ratePps: options.ratePps, durationMs, tickMs: 10 });
-  const result: SoakResult = { samples: [], scrapes: 0, scrapeMs: [], sent: 0, lost: 0 };
+  const samples: SoakSample[] = [];
+  const scrapeMs: number[] = [];
   const start = performance.now();
   let sampleAt = 0;
   for (;;) {
     const elapsed = (performance.now() - start) / 1000;
     if (elapsed >= sampleAt) {
-      const sample = { seconds: elapsed, scrapes: result.scrapes, ...readMemory(daemon.pid) };
-      result.samples.push(sample);
+      const sample = { seconds: elapsed, scrapes: scrapeMs.length, ...readMemory(daemon.pid) };
+      samples.push(sample);
       onSample?.(sample);
       sampleAt += everySeconds;
     }
     if (elapsed >= seconds) break;
-    result.scrapeMs.push((await scrape(daemon)).ms);
-    result.scrapes++;
-    const dueMs = start + (result.scrapes * 1000) / scrapesPerSecond - performance.now();
+    scrapeMs.push((await scrape(daemon)).ms);
+    const dueMs = start + (scrapeMs.length * 1000) / scrapesPerSecond - performance.now();
     if (dueMs > 0) await sleep(dueMs);
   }
   const sent = await generator.stop();
   await checker.settled(sent.sent);
-  return { ...result, sent: sent.sent, lost: checker.report(sent.sentByFlow).lost };
+  return { samples, scrapeMs, lost: checker.report(sent.sentByFlow).lost };
 }
 
 /**

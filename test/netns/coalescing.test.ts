@@ -43,6 +43,14 @@ describe('a daemon that adapts coalescing of a device without interrupts', funct
     return [settings.read('gro_flush_timeout'), settings.read('napi_defer_hard_irqs')];
   }
 
+  /** As a daemon does it for a device with interrupts. */
+  function setAsDaemon(): void {
+    const wanted = napiCoalescing(64).map(([name, to]) => ({ name, to }));
+    const controller = openController({ VNIC_STATE_DIR: daemon.stateFolder });
+    const device = { name: rig.device, netns: rig.netns };
+    controller.locked(() => controller.tuning.hold(device, 'coalescing', wanted));
+  }
+
   const coalescing = async () => (await daemon.ask<Status>('GET', url)).coalescing;
 
   it('leaves it alone under load, and bursts that its ring just holds lose no packet', async function () {
@@ -64,13 +72,17 @@ describe('a daemon that adapts coalescing of a device without interrupts', funct
 
   it('puts back what a daemon before it had set', async () => {
     await daemon.kill();
-    const wanted = napiCoalescing(64).map(([name, to]) => ({ name, to }));
-    const controller = openController({ VNIC_STATE_DIR: daemon.stateFolder });
-    const device = { name: rig.device, netns: rig.netns };
-    controller.locked(() => controller.tuning.hold(device, 'coalescing', wanted));
+    setAsDaemon();
     assert.deepEqual(napi(), ['64000', '2']);
     await daemon.run();
     await until('it is put back', () => napi().join(' ') === '0 0');
     assert.equal((await coalescing()).delayUsecs, 0);
+  });
+
+  it('puts it back when the device is detached', async () => {
+    setAsDaemon();
+    assert.deepEqual(napi(), ['64000', '2']);
+    await daemon.ask('DELETE', url);
+    assert.deepEqual(napi(), ['0', '0']);
   });
 });

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Results } from '../bench/report.ts';
+import { isMissed } from '../bench/run-part.ts';
 import { vnicctl } from '../support/cli.ts';
 import { findChromium, inPage, WatchedBrowser } from '../support/page.ts';
 import { skip } from '../support/skip.ts';
@@ -22,9 +23,13 @@ describe('vnicctl bench', function () {
   it('runs the parts that are named and leaves what was achieved of each target', () => {
     const options = ['--target', 'rig', '--duration', '1', '--tests', 'topologies,latency,ffi', '--output', json];
     const { status, stdout, stderr } = bench(...options, '--quick');
-    assert.equal(status, 0, stdout + stderr);
+    assert.match(stdout, /^Written: /m, stdout + stderr);
     const { parts, validation, overall_score: score } = JSON.parse(readFileSync(json, 'utf8')) as Results;
     assert.deepEqual(Object.keys(parts), ['topologies', 'latency', 'ffi']);
+    // Whether this machine keeps the bounds is for the benchmark to say, not for this test.
+    const missed = Object.values(parts).flat().filter(isMissed);
+    assert.equal(status, missed.length === 0 ? 0 : 1, stdout + stderr);
+    assert.equal(stderr, '');
     assert.deepEqual(Object.keys(validation), [
       'throughput',
       'latency_p99',

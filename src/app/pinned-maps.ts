@@ -49,11 +49,13 @@ export type PinnedMaps = ReadonlyMap<MapName, BpfMap>;
  */
 export function openMaps(native: Native, pins: PinFolder, btf: Btf): PinnedMaps {
   const maps = new Map<MapName, BpfMap>();
+  // All maps of a build have the same BTF, and reading it takes longer than everything else here.
+  const known = new Map<number, Btf>();
   try {
     for (const name of mapNames) {
       const map = BpfMap.fromPin(native, pins.pathOf(name));
       maps.set(name, map);
-      checkLayout(map, declaredLayouts(btf, name));
+      checkLayout(map, declaredLayouts(btf, name), known);
       // Before the others: a version that has more maps must not be told that one is not pinned.
       if (name === 'vnic_control') checkAbiVersion(readControl(native, maps).abiVersion, btf, pins);
     }

@@ -17,9 +17,11 @@ export function declaredLayouts(btf: Btf, mapName: string): MapLayouts {
  * Throws `abi_mismatch`, with both layouts in its details, unless the map's keys and values are laid out as expected.
  * Of a map without BTF, and of a part that BTF does not describe, the size alone is compared; a part that is expected
  * to be undefined is not compared.
+ *
+ * @param known as of `BpfMap.btf`
  */
-export function checkLayout(map: BpfMap, expected: MapLayouts): void {
-  const actual = map.btf();
+export function checkLayout(map: BpfMap, expected: MapLayouts, known?: Map<number, Btf>): void {
+  const actual = map.btf(known);
   checkPart(map, 'key', expected.key, actual?.key, map.keySize);
   checkPart(map, 'value', expected.value, actual?.value, map.valueSize);
 }

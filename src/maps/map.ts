@@ -5,7 +5,7 @@ import { readlinkSync } from 'node:fs';
 import { VnicError } from '../errors.ts';
 import { Fd } from '../loader/fd.ts';
 import { errnoName, type Native } from '../loader/ffi/index.ts';
-import { type Layout, layoutOf, parseBtf } from './btf/index.ts';
+import { type Btf, type Layout, layoutOf, parseBtf } from './btf/index.ts';
 import { BpfBtfInfo, BpfMapCreateOpts, BpfMapInfo, type BpfMapType } from './generated/host.ts';
 import { E2BIG, EEXIST, ENOENT, ENOMEM, ENOSPC, type MapShape, mapTypeName } from './map-errors.ts';
 
@@ -146,10 +146,13 @@ export class BpfMap implements MapShape, Disposable {
   /**
    * The layouts of key and value as the map's maker described them; undefined when it did not: the kernel takes no BTF
    * for some types (CPUMAP, RINGBUF, maps of maps), and maps made by `create` have none. Needs CAP_SYS_ADMIN.
+   *
+   * @param known BTF by id, which is read once for the maps of one object; while one of them is open its id is its own
    */
-  btf(): MapLayouts | undefined {
+  btf(known = new Map<number, Btf>()): MapLayouts | undefined {
     if (this.#btfId === 0) return undefined;
-    const btf = parseBtf(readBtf(this.#native, this.#btfId));
+    const btf = known.get(this.#btfId) ?? parseBtf(readBtf(this.#native, this.#btfId));
+    known.set(this.#btfId, btf);
     return {
       key: this.#keyTypeId === 0 ? undefined : layoutOf(btf, this.#keyTypeId),
       value: this.#valueTypeId === 0 ? undefined : layoutOf(btf, this.#valueTypeId),

@@ -6,13 +6,14 @@
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openController } from '../../../src/app/environment.ts';
 import { possibleCpuCount } from '../../../src/app/machine.ts';
 import { upgradeDataplane } from '../../../src/app/upgrade.ts';
 import { DEFAULT_SOCKET } from '../../../src/cli/connection.ts';
 import type { DeviceInput } from '../../../src/config/schema.ts';
+import { sendTo } from '../../support/daemon.ts';
 import { upgradedObject } from '../harness/objects.ts';
 import { peerAzs } from '../harness/protocol.ts';
 import { type Guest, type Suite, skipCheck } from './checks.ts';
@@ -26,6 +27,9 @@ const PORT = 4800;
 const CONFIG_FILE = '/tmp/vnic-life.json';
 /** Long for a guest that is emulated: a round of its peer takes longer than one of a real zone. */
 const SILENCE_MS = 400;
+/** An emulated peer sends some hundred packets a second. */
+const BUSY_PPS = 5;
+const COALESCE_USECS = 1000;
 const START_MS = 180_000;
 /** A look takes CPU from the daemon that it waits for. */
 const LOOK_EVERY_MS = 3000;
@@ -42,6 +46,8 @@ function grownQueues(guest: Guest): number {
 
 const spec = (queues: number): DeviceInput => ({
   num_queues: queues,
+  coalesce_usecs: COALESCE_USECS,
+  adaptive_threshold: BUSY_PPS,
   azs: peerAzs.map(({ name, prefixes }, index) => ({
     name,
     queues: [
@@ -75,6 +81,15 @@ async function losesNothing(guest: Guest, packets: number, action: () => unknown
   await action();
   await sending;
   await receiver.expect(flows, packets);
+}
+
+/** What NAPI waits before it polls again, ns. */
+const readNapiDelay = (): number => Number(readFileSync(`/sys/class/net/${nicName}/gro_flush_timeout`, 'utf8'));
+
+interface Coalescing {
+  via: string;
+  delayUsecs: number;
+  stopped: string | null;
 }
 
 interface Az {
@@ -153,27 +168,43 @@ export const suite: Suite = {
       },
     },
     {
-      title: 'a daemon is killed, and no packet is lost',
+      title: 'a daemon delays interrupts under load and says so; it is killed meanwhile, and no packet is lost',
       async run(guest) {
+        assert.equal(readNapiDelay(), 0);
         const env = { ...process.env, EXPORTER_PORT: '0' };
         const daemon = spawn(executable, ['serve'], { stdio: ['ignore', 'ignore', 'inherit'], env });
-        let status = -1;
-        await eventually(
-          async () => {
-            status = (await runVnicctl('--socket', DEFAULT_SOCKET, 'status', nicName)).status;
-            return status === 0;
-          },
-          START_MS,
-          LOOK_EVERY_MS,
-        );
+        const readCoalescing = async (): Promise<Coalescing | null> => {
+          const { status, stdout } = await runVnicctl('--socket', DEFAULT_SOCKET, '-o', 'json', 'status', nicName);
+          return status === 0 ? (JSON.parse(stdout) as { coalescing: Coalescing }).coalescing : null;
+        };
         try {
-          assert.equal(status, 0, 'the daemon does not answer');
-          await losesNothing(guest, 60, () => daemon.kill('SIGKILL'));
+          await eventually(async () => (await readCoalescing()) !== null, START_MS, LOOK_EVERY_MS);
+          await open(guest);
+          let coalescing = null as Coalescing | null;
+          await eventually(async () => {
+            const sending = send(guest, flows, 150);
+            coalescing = await readCoalescing();
+            await sending;
+            return coalescing !== null && coalescing.delayUsecs > 0;
+          }, START_MS);
+          console.log(`coalescing: ${JSON.stringify(coalescing)}`);
+          const { via, delayUsecs, stopped } = coalescing ?? assert.fail('the daemon does not answer');
+          assert.deepEqual([via, stopped], ['napi', null]);
+          assert.ok(delayUsecs > 0 && delayUsecs <= COALESCE_USECS, `${delayUsecs} us`);
+          const metrics = (await sendTo(DEFAULT_SOCKET, 'GET', '/metrics')).text;
+          const changes = /^virtio_nic_coalesce_changes_total\{[^}]*\} (\d+)$/m.exec(metrics)?.[1];
+          assert.ok(Number(changes) >= 1, `virtio_nic_coalesce_changes_total is ${changes}`);
+          await losesNothing(guest, 60, async () => {
+            await eventually(() => readNapiDelay() > 0);
+            daemon.kill('SIGKILL');
+          });
         } finally {
           daemon.kill('SIGKILL');
         }
         await eventually(() => daemon.signalCode !== null);
         assert.equal(daemon.signalCode, 'SIGKILL');
+        // As the killed daemon left it: detaching has to put it back.
+        assert.notEqual(readNapiDelay(), 0);
       },
     },
     {
@@ -183,6 +214,8 @@ export const suite: Suite = {
           const list = await vnicctl<Az[] | { items: Az[] }>('az', 'list', '-d', nicName);
           return Array.isArray(list) ? list : list.items;
         };
+        // The killed daemon's heartbeat counts until then.
+        await sleep(withDevice(({ config }) => config.failover.deadmanMs));
         await open(guest);
         let armed = false;
         for (let round = 0; round < 10 && !armed; round++) {

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { cpus, loadavg, release, totalmem } from 'node:os';
 import { onlineCpus } from '../../src/app/machine.ts';
+import { measureMachineCosts } from './machine-costs.ts';
 import type { BenchOptions } from './options.ts';
 
 export interface MachineDescription {
@@ -29,7 +30,10 @@ function systemdVirt(): string | null {
   return firstLineOf('systemd-detect-virt', []) ?? readFirst('/sys/hypervisor/type');
 }
 
-export function describeMachine(libbpf: string | null, { quick, parts }: BenchOptions): MachineDescription {
+export async function describeMachine(
+  libbpf: string | null,
+  { quick, parts }: BenchOptions,
+): Promise<MachineDescription> {
   return {
     machine: {
       cpu: cpus()[0]?.model ?? null,
@@ -38,6 +42,7 @@ export function describeMachine(libbpf: string | null, { quick, parts }: BenchOp
       virtualization: systemdVirt(),
       bpf_jit: readFirst('/proc/sys/net/core/bpf_jit_enable') === '1',
       mitigations_spectre_v2: readFirst('/sys/devices/system/cpu/vulnerabilities/spectre_v2'),
+      ...(await measureMachineCosts()),
       load_1_minute: Number(loadavg()[0]!.toFixed(2)),
       started: new Date().toISOString(),
       form: quick ? 'quick' : 'full',

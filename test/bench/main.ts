@@ -19,7 +19,7 @@ async function bench(options: BenchOptions): Promise<boolean> {
   const native = loadNative();
   const context: BenchContext = { native, root, quick: options.quick, seconds: options.seconds };
   const results: Results = {
-    ...describeMachine(native.libbpf.libbpf_version_string(), options),
+    ...(await describeMachine(native.libbpf.libbpf_version_string(), options)),
     parts: {},
     plots: {},
     validation: {},

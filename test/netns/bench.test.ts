@@ -24,8 +24,10 @@ describe('vnicctl bench', function () {
     const options = ['--target', 'rig', '--duration', '1', '--tests', 'topologies,latency,ffi', '--output', json];
     const { status, stdout, stderr } = bench(...options, '--quick');
     assert.match(stdout, /^Written: /m, stdout + stderr);
-    const { parts, validation, overall_score: score } = JSON.parse(readFileSync(json, 'utf8')) as Results;
+    const { machine, parts, validation, overall_score: score } = JSON.parse(readFileSync(json, 'utf8')) as Results;
     assert.deepEqual(Object.keys(parts), ['topologies', 'latency', 'ffi']);
+    for (const cost of ['page_fault_ns', 'thread_handover_us'])
+      assert.ok(Number(machine[cost]) > 0, `${cost}: ${machine[cost]}`);
     // Whether this machine keeps the bounds is for the benchmark to say, not for this test.
     const missed = Object.values(parts).flat().filter(isMissed);
     assert.equal(status, missed.length === 0 ? 0 : 1, stdout + stderr);

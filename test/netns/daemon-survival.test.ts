@@ -21,7 +21,7 @@ import {
 } from '../support/survival-changes.ts';
 import { expectRules, expectTable, expectVerdicts } from '../support/survival-kernel.ts';
 
-const KILLS = 50;
+const KILLS = Number(process.env['SURVIVAL_KILLS'] ?? 50);
 const CHANGES_A_ROUND = 20;
 const MOST_DELAY_MS = 60;
 const SOURCES = ['10.0.0.1', '10.1.0.5', '10.2.0.3', '10.3.0.7', '10.1.0.200', '10.9.0.2', '192.0.2.1'];

@@ -91,18 +91,55 @@ describe('HTTP connections', () => {
     assert.equal(parseRaw(dripping.received).status, 408);
   });
 
-  it('that are slow with their body get 408', async () => {
-    await start({ limits: { requestTimeoutMs: 200 } });
+  for (const bytes of [1000, 3_000_000]) {
+    it(`that are slow with their body of ${bytes} bytes get 408`, async () => {
+      await start({ limits: { requestTimeoutMs: 200 } });
+      const connection = rig.connect();
+      connection.socket.write(`PUT ${RULES} HTTP/1.1\r\nHost: x\r\nContent-Length: ${bytes}\r\n\r\n`);
+      const drip = setInterval(() => connection.socket.write(' '), 20);
+      await connection.closed();
+      clearInterval(drip);
+      assertRefused(connection.received, 408, 'request_timeout');
+      const line = await rig.logged(({ msg }) => msg === 'request');
+      assert.deepEqual([line['status'], line['method']], [408, 'PUT']);
+      assert.deepEqual(rig.engine.calls, []);
+    });
+  }
+
+  it('hand over a large body as it is, on memory of its own, and the next request is read behind it', async () => {
+    await start();
+    const body = Buffer.alloc(3_000_000);
+    for (let at = 0; at < body.length; at += 4) body.writeUInt32LE(at, at);
+    for (const headers of [{}, { 'transfer-encoding': 'chunked' }, { 'content-encoding': 'identity' }]) {
+      const { status } = await rig.ask(RULES, { method: 'PUT', body, headers });
+      assert.equal(status, 200);
+      const got = rig.engine.calls.pop()!.request.body!;
+      assert.ok(body.equals(got));
+      assert.equal(got.buffer.byteLength, body.length);
+    }
     const connection = rig.connect();
-    connection.socket.write(`PUT ${RULES} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n`);
-    const drip = setInterval(() => connection.socket.write(' '), 20);
+    const head = (close: string) =>
+      `PUT ${RULES} HTTP/1.1\r\nHost: x\r\n${close}Content-Length: ${body.length}\r\n\r\n`;
+    connection.socket.write(head(''));
+    connection.socket.write(body);
+    connection.socket.write(head('Connection: close\r\n'));
+    connection.socket.write(body);
     await connection.closed();
-    clearInterval(drip);
-    assertRefused(connection.received, 408, 'request_timeout');
-    const line = await rig.logged(({ msg }) => msg === 'request');
-    assert.deepEqual([line['status'], line['method']], [408, 'PUT']);
-    assert.deepEqual(rig.engine.calls, []);
+    assert.equal(rig.engine.calls.length, 2);
+    for (const { request } of rig.engine.calls) assert.ok(body.equals(request.body!));
   });
+
+  for (const bytes of [900_000, 3_000_000]) {
+    it(`that go away in the middle of a body of ${bytes} bytes change nothing`, async () => {
+      await start();
+      const connection = rig.connect();
+      connection.socket.write(`PUT ${RULES} HTTP/1.1\r\nHost: x\r\nContent-Length: ${bytes}\r\n\r\n`);
+      connection.socket.write(Buffer.alloc(bytes / 2), () => connection.socket.destroy());
+      const line = await rig.logged(({ msg }) => msg === 'request');
+      assert.deepEqual([line['status'], line['err']], [400, undefined]);
+      assert.deepEqual(rig.engine.calls, []);
+    });
+  }
 
   it('that are half closed are closed', async () => {
     await start();

@@ -123,21 +123,48 @@ export class OpenRequests {
   }
 }
 
+/** Larger bodies are put where they stay. */
+const LARGE_BYTES = 1_000_000;
+
+/**
+ * A body of a known length, in memory of its own, as it comes. The library joins its parts at the end: to touch a page of new
+ * memory takes a machine up to 20 us, and 16 MB of them kept the event loop for 90 ms at once.
+ */
+function readInPlace(request: IncomingMessage, length: number): Promise<Uint8Array> {
+  const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  request.on('data', (part: Buffer) => {
+    bytes.set(part, at);
+    at += part.length;
+  });
+  request.once('end', () => resolve(bytes));
+  const abort = (): void => reject(Object.assign(new Error('The client went away.'), { type: 'request.aborted' }));
+  request.once('error', abort).once('close', abort);
+  return promise;
+}
+
 /** Reads a body as bytes, whatever its type; `too_large` and `unsupported_media_type` go to the error handler. */
 export function bodyReader(limits: () => DaemonLimits): RequestHandler {
   const readerOf = (limit: number): RequestHandler => express.raw({ type: () => true, inflate: false, limit });
   let limit = limits().bodyBytes;
   let reader = readerOf(limit);
-  return (request, response, next) => {
+  return async (request, response, next) => {
     const { bodyBytes } = limits();
     // Known before a byte of it is read.
-    if (Number(request.headers['content-length'] ?? 0) > bodyBytes) throw bodyTooLarge(bodyBytes);
+    const length = Number(request.headers['content-length'] ?? 0);
+    if (length > bodyBytes) throw bodyTooLarge(bodyBytes);
     if (bodyBytes !== limit) {
       limit = bodyBytes;
       reader = readerOf(limit);
     }
     if (/^100-continue$/i.test(request.headers.expect ?? '')) response.writeContinue();
-    return reader(request, response, next);
+    if (length < LARGE_BYTES || request.headers['content-encoding'] !== undefined) {
+      reader(request, response, next);
+    } else {
+      request.body = await readInPlace(request, length);
+      next();
+    }
   };
 }
 

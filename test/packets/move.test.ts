@@ -13,7 +13,9 @@ const OLD = 3;
 const NEW = 9;
 const cpu = onlineCpus().at(-1)!.cpu;
 
-describe('a flow that changes its queue', () => {
+describe('a flow that changes its queue', function () {
+  // A machine that stops for some jiffies between two packets makes a pause of them; a fault fails each time.
+  this.retries(2);
   let test: TestDataplane;
 
   beforeEach(() => {

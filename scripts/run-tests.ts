@@ -5,7 +5,8 @@
  *
  *     node scripts/run-tests.ts [--tests FOLDER]
  *
- * Environment: TIER (names, comma-separated), TEST (files or folders, space-separated), GREP (part of a title).
+ * Environment: TIER (names, comma-separated), TEST (files or folders, space-separated), GREP (part of a title),
+ * REPEATS (how often a test that failed is repeated; which were is told at the end).
  */
 import { spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
@@ -24,6 +25,8 @@ interface Counts {
   skipped: number;
   /** A line for each that failed, told again at the end: whoever reads only that must find them. */
   failures: string[];
+  /** The same of tests that were repeated: how they failed before. */
+  repeated: string[];
 }
 
 let stopChild: ((signal: NodeJS.Signals) => void) | null = null;
@@ -80,6 +83,9 @@ function runTier(tier: Tier, files: readonly string[], env: NodeJS.ProcessEnv, c
         case 'finished':
           isFinished = true;
           break;
+        case 'repeated':
+          counts.repeated.push(`${tier.name}: ${message.title}: ${message.why}`);
+          break;
         default:
           running = null;
           counts[message.kind]++;
@@ -107,7 +113,7 @@ async function main(): Promise<number> {
   const tiers = selectTiers();
   const testsFolder = path.resolve(values.tests ?? path.join(import.meta.dirname, '../test'));
   const paths = words(process.env['TEST'], /\s+/);
-  const counts: Counts = { passed: 0, failed: 0, skipped: 0, failures: [] };
+  const counts: Counts = { passed: 0, failed: 0, skipped: 0, failures: [], repeated: [] };
   const before = takeSnapshot();
   let touchedKernel = false;
   const stateFolder = makeStateFolder();
@@ -148,6 +154,7 @@ async function main(): Promise<number> {
   if (interruptedBy !== null) console.log(`interrupted by ${interruptedBy}`);
   else if (!hasRun)
     console.log(paths.length === 0 ? 'no test ran' : `no test ran: nothing to run in ${paths.join(' ')}`);
+  for (const repeated of counts.repeated) console.log(`repeated: ${repeated}`);
   for (const failure of counts.failures) console.log(`failed: ${failure}`);
   console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
   return interruptedBy !== null || counts.failed > 0 || !hasRun ? 1 : 0;

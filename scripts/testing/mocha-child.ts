@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Runs one tier's files in one mocha run and reports each result to the parent process at once, so that a crash
- * (tests call native code) loses no result. Arguments: the test files. Environment: GREP narrows by title.
+ * (tests call native code) loses no result. Arguments: the test files. Environment: GREP narrows by title; REPEATS says how
+ * often a test that failed is repeated, for machines that stop in the middle of one.
  */
 import { AssertionError } from 'node:assert';
 import { readFileSync } from 'node:fs';
@@ -12,8 +13,12 @@ import Mocha from 'mocha';
 export type TestReport =
   | { kind: 'started' | 'passed' | 'skipped'; title: string }
   /** `why`: what it says, in one line. */
-  | { kind: 'failed'; title: string; why: string }
+  | { kind: 'failed' | 'repeated'; title: string; why: string }
   | { kind: 'finished' };
+
+const REPEATS = Number(process.env['REPEATS'] ?? 0);
+/** What a test finds with random input may not be found again: those of such a file are not repeated. */
+const RANDOM = /fast-check|randomSource|Math\.random/;
 
 /** How long an ended run may be kept alive by open handles before it is ended. */
 const LINGER_MS = 2000;
@@ -53,6 +58,7 @@ async function main(files: readonly string[]): Promise<void> {
   for (const file of files) {
     // One file at a time: a file that does not load must not take the others with it.
     mocha.files = [file];
+    mocha.suite.retries(RANDOM.test(readFileSync(file, 'utf8')) ? 0 : REPEATS);
     try {
       await mocha.loadFilesAsync();
     } catch (error) {
@@ -77,6 +83,9 @@ async function main(files: readonly string[]): Promise<void> {
   runner.on('test', (test) => report({ kind: 'started', title: test.fullTitle() }));
   runner.on('pass', (test) => report({ kind: 'passed', title: test.fullTitle() }));
   runner.on('fail', (test, error: unknown) => report({ kind: 'failed', title: test.fullTitle(), why: whyOf(error) }));
+  runner.on('retry', (test, error: unknown) =>
+    report({ kind: 'repeated', title: test.fullTitle(), why: whyOf(error) }),
+  );
   runner.on('pending', (test) => report({ kind: 'skipped', title: test.fullTitle() }));
 }
 

@@ -28,7 +28,7 @@ describe('make test', () => {
   }
 
   function start(env: Record<string, string> = {}) {
-    const { TEST: _test, GREP: _grep, ...inherited } = process.env;
+    const { TEST: _test, GREP: _grep, REPEATS: _repeats, ...inherited } = process.env;
     return spawn(process.execPath, [RUNNER, '--tests', folder], { env: { ...inherited, TIER: 'unit', ...env } });
   }
 
@@ -60,6 +60,25 @@ describe('make test', () => {
     assert.deepEqual(lines.slice(-2), ['failed: unit: adds up: 1 + 1 is not 3', '1 passed, 1 failed, 0 skipped']);
     assert.match(output, /Error: 1 \+ 1 is not 3\n\s+at .*a\.test\.ts:1/);
     assert.equal(code, 1);
+  });
+
+  it('repeats a test that failed as often as REPEATS says, and tells it', async () => {
+    write('a.test.ts', `let runs = 0; it('one', () => { if (++runs < 2) throw new Error('too early'); });`);
+    write('b.test.ts', `it('two', () => { throw new Error('never'); });`);
+    const { code, lines } = await run({ REPEATS: '1' });
+    assert.deepEqual(lines.slice(-4), [
+      'repeated: unit: one: too early',
+      'repeated: unit: two: never',
+      'failed: unit: two: never',
+      '1 passed, 1 failed, 0 skipped',
+    ]);
+    assert.equal(code, 1);
+    assert.equal((await run()).lines.at(-1), '0 passed, 2 failed, 0 skipped');
+  });
+
+  it('repeats no test of a file with random input: it may not find again what it found', async () => {
+    write('a.test.ts', `let runs = 0; it('one', () => { if (++runs < 2) throw new Error(String(Math.random())); });`);
+    assert.equal((await run({ REPEATS: '1' })).lines.at(-1), '0 passed, 1 failed, 0 skipped');
   });
 
   it('fails when no test ran', async () => {

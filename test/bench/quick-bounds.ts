@@ -22,8 +22,8 @@ const bounds: Readonly<Record<string, { most: number } | { least: number }>> = {
   'from the hot flow to a limit of each flow': { most: 2.7 },
   // Xeon and Zen 5 1.0.
   'from IPv4 to IPv6, hot flow': { most: 1.5 },
-  // Xeon 3.6 to 6.4, Zen 5 7: how far the caches reach. What is promised is 2, and missed there.
-  'from 1,000 to 1,000,000 flows': { most: 11 },
+  // Xeon 3.6 to 6.4, Zen 5 5.4 to 8.1: how far the caches reach. What is promised is 2, and missed there.
+  'from 1,000 to 1,000,000 flows': { most: 12.2 },
   // Xeon 1.2 to 2.2.
   'from 1,000,000 flows to a new flow each': { most: 3.3 },
   // Xeon, busy: 0.64 to 1.2.

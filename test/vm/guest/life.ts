@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openController } from '../../../src/app/environment.ts';
 import { possibleCpuCount } from '../../../src/app/machine.ts';
@@ -19,6 +19,7 @@ import { peerAzs } from '../harness/protocol.ts';
 import { type Guest, type Suite, skipCheck } from './checks.ts';
 import { executable, runVnicctl, vnicctl } from './command.ts';
 import { nicName, setCombined } from './nic.ts';
+import { readLinkFile } from './nics.ts';
 import { readSettings } from './settings.ts';
 import { device, withDevice } from './steered.ts';
 import { eventually, type Flow, makeFlows, Receiver } from './traffic.ts';
@@ -84,7 +85,7 @@ async function losesNothing(guest: Guest, packets: number, action: () => unknown
 }
 
 /** What NAPI waits before it polls again, ns. */
-const readNapiDelay = (): number => Number(readFileSync(`/sys/class/net/${nicName}/gro_flush_timeout`, 'utf8'));
+const readNapiDelay = (): number => Number(readLinkFile(nicName, 'gro_flush_timeout'));
 
 interface Coalescing {
   via: string;
